@@ -1,0 +1,1 @@
+"""Benchmark evaluation on top of timevlm's public names."""

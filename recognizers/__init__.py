@@ -1,0 +1,1 @@
+"""Light streaming recognizers that watch a stream first (torch only)."""
