@@ -1,0 +1,141 @@
+"""Grouped-query attention over carried keys and values, on SDPA, without an (L, L) mask.
+
+There is no positional encoding (NemotronH): the Mamba-2 layers know where things are. So the
+order of the carried keys does not matter, and a ragged batch may leave holes between them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timevlm.llm.config import HybridConfig
+from timevlm.llm.state import AttentionState, TokenStore, valid_mask
+
+# Entries of a mask built at one time. Queries go in blocks so that the mask stays this small
+# however many keys there are.
+MAX_MASK_ENTRIES = 1 << 22
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, key_valid: Tensor | None = None, causal: bool = True
+) -> Tensor:
+    """Softmax attention of the LAST `Lq` positions, as queries, over all `T` positions.
+
+    q (B, H, Lq, D), k and v (B, KV, T, D), key_valid (B, T) or None; returns (B, H, Lq, D).
+    With `causal`, query i sees the keys up to its own position T - Lq + i. A query always sees
+    its own key, so that rows of padding stay finite; without `causal`, a row that has no valid
+    key gives zeros.
+    """
+    num_queries, num_keys = q.shape[2], k.shape[2]
+    grouped = q.shape[1] != k.shape[1]
+    if key_valid is None and (not causal or num_queries == 1):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+    if key_valid is None and num_queries == num_keys:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+
+    past = num_keys - num_queries if causal else 0
+    rows = q.shape[0] if key_valid is not None else 1
+    block = max(1, min(num_queries, MAX_MASK_ENTRIES // (rows * num_keys)))
+    key_index = torch.arange(num_keys, device=q.device)
+    outputs = []
+    for start in range(0, num_queries, block):
+        stop = min(start + block, num_queries)
+        seen = past + stop if causal else num_keys
+        mask = None if key_valid is None else key_valid[:, None, None, :seen]
+        if causal:
+            own = past + torch.arange(start, stop, device=q.device)[:, None]
+            keys = key_index[None, :seen]
+            mask = (keys <= own)[None, None] if mask is None else (mask & (keys <= own))
+            mask = mask | (keys == own)
+        else:
+            empty = ~mask.any(dim=-1, keepdim=True)
+            mask = (mask | empty).expand(-1, -1, stop - start, -1)
+        out = F.scaled_dot_product_attention(
+            q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], attn_mask=mask, enable_gqa=grouped
+        )
+        outputs.append(out if causal else out.masked_fill(empty, 0.0))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+class QueryKeyValue(nn.Module):
+    """The four projections of grouped-query attention, under NemotronH's names."""
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.num_kv_heads = config.num_key_value_heads
+        self.head_dim = config.head_dim
+        hidden, bias = config.hidden_size, config.attention_bias
+        self.q_proj = nn.Linear(hidden, self.num_heads * self.head_dim, bias=bias)
+        self.k_proj = nn.Linear(hidden, self.num_kv_heads * self.head_dim, bias=bias)
+        self.v_proj = nn.Linear(hidden, self.num_kv_heads * self.head_dim, bias=bias)
+        self.o_proj = nn.Linear(self.num_heads * self.head_dim, hidden, bias=bias)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, H, L, head_dim)."""
+        return self.q_proj(x).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def keys_values(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> keys and values side by side, (B, L, 2, KV, head_dim)."""
+        both = torch.stack([self.k_proj(x), self.v_proj(x)], dim=2)
+        return both.unflatten(-1, (self.num_kv_heads, self.head_dim))
+
+    def output(self, heads: Tensor) -> Tensor:
+        """(B, H, L, head_dim) -> (B, L, D)."""
+        return self.o_proj(heads.transpose(1, 2).flatten(2))
+
+
+class AttentionMixer(QueryKeyValue):
+    """Causal self-attention with carried keys and values."""
+
+    def forward(
+        self, x: Tensor, state: AttentionState | None, lengths: Tensor | None
+    ) -> tuple[Tensor, AttentionState]:
+        """Mix `x (B, L, D)` after `state`; return the same shape and the new state."""
+        store = TokenStore() if state is None else state.store
+        store = store.append(self.keys_values(x), lengths).consolidated()
+        kv, valid = store.merged()
+        k, v = kv.transpose(1, 3).unbind(2)  # (B, KV, T, head_dim) each
+        heads = attend(self.queries(x), k, v, key_valid=valid)
+        return self.output(heads), AttentionState(store)
+
+
+class TransferAttention(QueryKeyValue):
+    """Cross-attention that carries dropped vision tokens into text tokens (TransV).
+
+    Text tokens are queries, dropped tokens are keys and values; no mask, no norm, no position
+    (TimeViper, section 3.3). The caller adds the result times tanh(alpha).
+    """
+
+    def forward(self, text: Tensor, dropped: TokenStore) -> Tensor:
+        """What `text (B, L, D)` takes from `dropped`, a store of `keys_values` results."""
+        kv, valid = dropped.merged()
+        k, v = kv.transpose(1, 3).unbind(2)
+        return self.output(attend(self.queries(text), k, v, key_valid=valid, causal=False))
+
+
+def rank_keys(
+    attention: QueryKeyValue, query: Tensor, context: Tensor, context_valid: Tensor | None
+) -> Tensor:
+    """How much one token attends to each of `context`: mean over heads of the softmax.
+
+    query (B, D), context (B, T, D), context_valid (B, T) or None; returns (B, T), float32. The
+    residual stream is NOT normalised first, as published (TimeViper's code; `attn` rule).
+    """
+    q = attention.queries(query[:, None])  # (B, H, 1, head_dim)
+    k = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))
+    q = q.unflatten(1, (attention.num_kv_heads, -1))[:, :, :, 0]  # (B, KV, H / KV, head_dim)
+    scores = torch.einsum("bkgd,btkd->bkgt", q.float(), k.float()) * attention.head_dim**-0.5
+    if context_valid is not None:
+        scores = scores.masked_fill(~context_valid[:, None, None], -torch.inf)
+    return scores.softmax(dim=-1).mean(dim=(1, 2))
+
+
+__all__ = [
+    "AttentionMixer",
+    "QueryKeyValue",
+    "TransferAttention",
+    "attend",
+    "rank_keys",
+    "valid_mask",
+]

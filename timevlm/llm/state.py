@@ -1,0 +1,218 @@
+"""What the hybrid LLM carries from one call to the next. Every state is a value.
+
+A step takes a state and returns a new one; nothing is changed in place, so that one state can be
+forked by simply using it twice. Ragged batches are right-padded: `lengths (B,)` says how many
+tokens of each row count, None that all do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+def valid_mask(lengths: Tensor, num_tokens: int) -> Tensor:
+    """Boolean (B, num_tokens): True where a right-padded row holds a token."""
+    return torch.arange(num_tokens, device=lengths.device) < lengths[:, None]
+
+
+def compact_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Move the tokens chosen by `mask (B, T)` to the front of each row, in order.
+
+    Returns `(B, K, ...)` with K the largest number chosen, and the counts `(B,)`, or None when
+    every row has K.
+    """
+    counts = mask.sum(dim=1)
+    longest, shortest = int(counts.max()), int(counts.min())
+    if longest == shortest == mask.shape[1]:
+        return x, None
+    order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)[:, :longest]
+    index = order.reshape(order.shape + (1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    return x.gather(1, index), None if longest == shortest else counts
+
+
+@dataclass(frozen=True)
+class MambaState:
+    """Recurrent state of a Mamba-2 layer."""
+
+    conv: Tensor  # (B, kernel - 1, channels): the last inputs of the short convolution
+    ssm: Tensor  # (B, heads, head_dim, state), float32
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "MambaState":
+        """The same state with `fn` applied to every tensor."""
+        return MambaState(fn(self.conv), fn(self.ssm))
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Tokens that pile up along dimension 1, in parts, so that adding some copies nothing.
+
+    `parts[i]` is (B, T_i, ...); `valid[i]` is a boolean (B, T_i), or None where all count.
+    """
+
+    parts: tuple[Tensor, ...] = ()
+    valid: tuple[Tensor | None, ...] = ()
+
+    def append(self, x: Tensor, lengths: Tensor | None) -> "TokenStore":
+        """A store that also holds `x (B, T, ...)`."""
+        if x.shape[1] == 0:
+            return self
+        mask = None if lengths is None else valid_mask(lengths, x.shape[1])
+        return TokenStore((*self.parts, x), (*self.valid, mask))
+
+    @property
+    def num_tokens(self) -> int:
+        """Padded number of tokens a row."""
+        return sum(part.shape[1] for part in self.parts)
+
+    def consolidated(self) -> "TokenStore":
+        """The same tokens as a single part."""
+        if len(self.parts) <= 1:
+            return self
+        mask = None
+        if any(v is not None for v in self.valid):
+            mask = torch.cat(
+                [
+                    p.new_ones(p.shape[:2], dtype=torch.bool) if v is None else v
+                    for p, v in zip(self.parts, self.valid, strict=True)
+                ],
+                dim=1,
+            )
+        return TokenStore((torch.cat(self.parts, dim=1),), (mask,))
+
+    def merged(self) -> tuple[Tensor, Tensor | None]:
+        """All tokens (B, T, ...) and their validity (B, T) or None. The store must not be empty."""
+        whole = self.consolidated()
+        return whole.parts[0], whole.valid[0]
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "TokenStore":
+        """The same store with `fn` applied to every tensor, masks included."""
+        return TokenStore(
+            tuple(fn(p) for p in self.parts),
+            tuple(None if v is None else fn(v) for v in self.valid),
+        )
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """Keys and values of an attention layer, side by side: (B, T, 2, kv_heads, head_dim)."""
+
+    store: TokenStore = TokenStore()
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "AttentionState":
+        """The same state with `fn` applied to every tensor."""
+        return AttentionState(self.store.map(fn))
+
+
+LayerState = MambaState | AttentionState | None
+
+
+@dataclass(frozen=True)
+class HybridState:
+    """Everything that the hybrid LLM remembers of what it has read.
+
+    Until the prompt has been read, the layers from the first question-dependent compression on
+    have no state yet; their input waits in `held_prefix` and `held_video`.
+    """
+
+    layers: tuple[LayerState, ...]  # None for MLP layers and for layers not reached yet
+    transferred: tuple[TokenStore, ...]  # per compression: keys and values of dropped tokens
+    num_video_seen: tuple[Tensor, ...]  # per compression: (B,) vision tokens that arrived there
+    num_video_total: Tensor  # (B,) vision tokens that the whole video will have
+    held_prefix: TokenStore = TokenStore()  # residual stream at the split layer, (B, T, D)
+    held_video: TokenStore = TokenStore()
+    prompted: bool = False  # True once a prompt has chosen its vision tokens
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
+        """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
+        return replace(
+            self,
+            layers=tuple(None if s is None else s.map(fn) for s in self.layers),
+            transferred=tuple(s.map(fn) for s in self.transferred),
+            num_video_seen=tuple(fn(n) for n in self.num_video_seen),
+            num_video_total=fn(self.num_video_total),
+            held_prefix=self.held_prefix.map(fn),
+            held_video=self.held_video.map(fn),
+        )
+
+    def to(self, device: torch.device | str) -> "HybridState":
+        """The same state on another device."""
+        return self.map(lambda t: t.to(device))
+
+    def select_rows(self, rows: Tensor) -> "HybridState":
+        """State whose row i is row `rows[i]` of this one: fork a video for several questions."""
+        return self.map(lambda t: t.index_select(0, rows))
+
+    def consolidated(self) -> "HybridState":
+        """The same state with every store in one piece, as it is saved and forked."""
+        layers = tuple(
+            AttentionState(s.store.consolidated()) if isinstance(s, AttentionState) else s
+            for s in self.layers
+        )
+        return replace(
+            self,
+            layers=layers,
+            transferred=tuple(s.consolidated() for s in self.transferred),
+            held_prefix=self.held_prefix.consolidated(),
+            held_video=self.held_video.consolidated(),
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self.num_video_total.shape[0]
+
+
+def state_tensors(state: HybridState) -> dict[str, Tensor]:
+    """Flat name -> tensor table of a consolidated state, for saving. Masks end in `.valid`."""
+    tensors = {"num_video_total": state.num_video_total}
+    for i, seen in enumerate(state.num_video_seen):
+        tensors[f"num_video_seen.{i}"] = seen
+
+    def add_store(name: str, store: TokenStore) -> None:
+        if store.parts:
+            x, valid = store.merged()
+            tensors[name] = x
+            if valid is not None:
+                tensors[f"{name}.valid"] = valid
+
+    for i, layer in enumerate(state.layers):
+        if isinstance(layer, MambaState):
+            for f in fields(layer):
+                tensors[f"layers.{i}.{f.name}"] = getattr(layer, f.name)
+        elif isinstance(layer, AttentionState):
+            add_store(f"layers.{i}.kv", layer.store)
+    for i, store in enumerate(state.transferred):
+        add_store(f"transferred.{i}", store)
+    add_store("held_prefix", state.held_prefix)
+    add_store("held_video", state.held_video)
+    return tensors
+
+
+def state_from_tensors(
+    tensors: dict[str, Tensor], pattern: str, num_compressions: int
+) -> HybridState:
+    """Rebuild what `state_tensors` flattened. Raises KeyError when a tensor is missing."""
+
+    def store(name: str) -> TokenStore:
+        if name not in tensors:
+            return TokenStore()
+        return TokenStore((tensors[name],), (tensors.get(f"{name}.valid"),))
+
+    layers: list[LayerState] = []
+    for i, kind in enumerate(pattern):
+        if kind == "M" and f"layers.{i}.ssm" in tensors:
+            layers.append(MambaState(tensors[f"layers.{i}.conv"], tensors[f"layers.{i}.ssm"]))
+        elif kind == "*" and f"layers.{i}.kv" in tensors:
+            layers.append(AttentionState(store(f"layers.{i}.kv")))
+        else:
+            layers.append(None)
+    return HybridState(
+        layers=tuple(layers),
+        transferred=tuple(store(f"transferred.{i}") for i in range(num_compressions)),
+        num_video_seen=tuple(tensors[f"num_video_seen.{i}"] for i in range(num_compressions)),
+        num_video_total=tensors["num_video_total"],
+        held_prefix=store("held_prefix"),
+        held_video=store("held_video"),
+    )
