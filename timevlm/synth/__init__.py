@@ -1,1 +1,1 @@
-"""The procedural video world: one seed makes a timeline of exact events, its pictures, questions and captions."""
+"""The procedural video world: one seed makes exact events, pictures, questions and captions."""

@@ -6,7 +6,7 @@ from timevlm.synth.wording import an, join_phrases
 
 
 def make_captions(spec: VideoSpec) -> list[tuple[float, float, str]]:
-    """`(start, end, text)` of every scene in time order, e.g. "a small blue star grows and a ring stays still"."""
+    """`(start, end, text)` of every scene, e.g. "a small blue star grows and a red ring blinks"."""
     return [
         (
             scene.start_seconds,

@@ -1,6 +1,7 @@
 """Wrong answers that are certainly wrong, and a right answer whose place among them is uniform.
 
-Wrong choices come partly from the same video, so that "was it in the video" is not enough to answer.
+Wrong choices come partly from the same video, so that "was it in the video" is not enough to
+answer.
 """
 
 import random
@@ -11,7 +12,8 @@ from timevlm.synth.timeline import Span, Timeline
 from timevlm.synth.wording import an, at_time, from_to, join_phrases
 
 NUM_CHOICES = 4
-# Wrong moments keep this far from the right one, so that a model at one frame a second can tell them apart.
+# Wrong moments keep this far from the right one, so that a model at one frame a second can tell
+# them apart.
 _MIN_MOMENT_GAP = 2.0
 _MAX_INTERVAL_IOU = 0.4
 
@@ -52,7 +54,7 @@ def count_choices(rng: random.Random, answer: int, allowed: Iterable[int]) -> tu
 def scene_choices(
     timeline: Timeline, rng: random.Random, looks: Sequence[Look]
 ) -> tuple[str, tuple[str, ...]]:
-    """The answer that lists these (colour, shape) looks, and four choices with as many objects each.
+    """The answer listing these (colour, shape) looks, and four choices of as many objects each.
 
     No wrong choice names any of the right looks, so that none is half right.
     """
@@ -71,7 +73,7 @@ def scene_choices(
 
 
 def moment_choices(timeline: Timeline, rng: random.Random, answer: float) -> tuple[str, ...] | None:
-    """Four moments that keep apart, other events of the video among them; None where it is too short."""
+    """Four moments that keep apart, some of other events; None in too short a video."""
     duration = timeline.spec.duration_seconds
     events = timeline.event_seconds()
     rng.shuffle(events)
@@ -91,7 +93,7 @@ def moment_choices(timeline: Timeline, rng: random.Random, answer: float) -> tup
 def interval_choices(
     timeline: Timeline, rng: random.Random, answer: Span
 ) -> tuple[str, ...] | None:
-    """Four intervals that overlap little, others of the video among them; None where it is too short."""
+    """Four intervals that overlap little, some of other objects; None in too short a video."""
     duration = timeline.spec.duration_seconds
     others = [t.visible for t in timeline.tracks] + [t.moving for t in timeline.tracks]
     rng.shuffle(others)
@@ -113,7 +115,7 @@ def interval_choices(
 
 
 def _mixed(rng: random.Random, answer: str, seen: set[str], allowed: set[str]) -> list[str]:
-    """Three wrong words: one to three of those seen in the video where it has them, the rest from all."""
+    """Three wrong words, where possible one to three of them seen in the video."""
     near = sorted(seen - {answer})
     near = rng.sample(near, min(len(near), rng.randint(1, NUM_CHOICES - 1)))
     far = sorted(allowed - {answer} - set(near))

@@ -24,13 +24,14 @@ def write_video(
     size: tuple[int, int] = (384, 384),
     crf: int = 20,
 ) -> None:
-    """Write the video as H.264 (yuv420p, a keyframe at least every 50 frames) in an mp4 of constant `fps`.
+    """Write the video as H.264 (yuv420p, at most 50 frames between keyframes) in an mp4.
 
-    Frames are rendered and encoded in blocks, so memory does not grow with the length. The file is written beside its
-    place and moved there when complete.
+    Frames are rendered and encoded in blocks, so memory does not grow with the length. The file
+    is written beside its place and moved there when complete.
 
     Raises:
-        InputError: the frame rate is not positive, or a side of `size` (height, width) is odd, which yuv420p cannot hold.
+        InputError: the rate is not positive, or a side of `size` (height, width) is odd, which
+            yuv420p cannot hold.
     """
     height, width = size
     if fps < 1 or height % 2 or width % 2 or min(size) < 2:
@@ -43,7 +44,8 @@ def write_video(
     os.close(handle)
     try:
         _encode(spec, partial, fps, size, crf)
-        # mkstemp makes private files; a finished video gets the permissions any other new file would.
+        # mkstemp makes private files; a finished video gets the permissions any other new file
+        # would.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(partial, 0o666 & ~umask)

@@ -1,4 +1,4 @@
-"""Where objects are: one formula for every motion, evaluated for any number of objects and times at once.
+"""Where objects are: one formula for every motion, for any number of objects and times at once.
 
 The sampler uses it to keep objects apart and the renderer to paint them, so both always agree.
 """
@@ -43,7 +43,7 @@ NUM_COLUMNS = len(_COLUMNS)
 
 @dataclass(frozen=True, kw_only=True)
 class Poses:
-    """Objects at times, every tensor of the broadcast shape `(...)` of rows and seconds, `rgb` `(..., 3)` in 0..255."""
+    """Objects at times: tensors `(...)`, the shape of rows and seconds; `rgb` `(..., 3)`, 0..255."""
 
     shape_index: Tensor
     x: Tensor

@@ -1,12 +1,13 @@
-"""The closed lists the procedural world is made of: colours, shapes, sizes, motions and their words.
+"""The closed lists the world is made of: colours, shapes, sizes, motions and their words.
 
-Every other module of the world reads its names from here, so that a picture, a question and the tokenizer can never
-disagree about what exists.
+Every other module of the world reads its names from here, so that a picture, a question and the
+tokenizer can never disagree about what exists.
 """
 
 from dataclasses import dataclass
 
-# Chosen far apart in hue or lightness: at 96x96 with noise, pink/red/orange/purple must stay distinct.
+# Chosen far apart in hue or lightness: at 96x96 with noise, pink/red/orange/purple must stay
+# distinct.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 28, 34),
     "green": (36, 178, 64),

@@ -1,7 +1,7 @@
 """Questions about a video with answers that follow from its timeline, unambiguous by construction.
 
-Each maker picks its referent among the tracks that the words fit alone, and its wrong choices among things that are
-certainly false; it returns None where the video offers no such question.
+Each maker picks its referent among the tracks that the words fit alone, and its wrong choices
+among things that are certainly false; it returns None where the video offers no such question.
 """
 
 import random
@@ -38,8 +38,8 @@ __all__ = ["GroundingQuery", "Question", "make_grounding", "make_questions"]
 class Question:
     """A question with its right answer (one of `choices`) and the seconds the answer rests on.
 
-    `kind` is the maker ("colour.of_shape"), finer than `family`. The spans are sorted and apart; for a "no" they
-    cover the whole video.
+    `kind` is the maker ("colour.of_shape"), finer than `family`. The spans are sorted and apart;
+    for a "no" they cover the whole video.
     """
 
     family: str
@@ -262,7 +262,7 @@ def _when_vanish(timeline: Timeline, rng: random.Random) -> Question | None:
 def _when_moment(
     timeline: Timeline, rng: random.Random, kind: str, side: int, video_end: float
 ) -> Question | None:
-    """A question on the start (side 0) or end (1) of an object, unless that is an end of the video itself."""
+    """A question on an object's start (side 0) or end (1), unless that is an end of the video."""
     named = [t for t in timeline.tracks if timeline.names(t) and t.visible[side] != video_end]
     # Blinking objects come and go many times.
     track = _pick(rng, [t for t in named if t.item.motion != "blink"])

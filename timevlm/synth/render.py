@@ -1,8 +1,8 @@
 """Frames of the procedural world, painted for many videos and times at once with torch alone.
 
-Python loops run over requests, object slots (at most 3), shapes (8) and blocks of frames, never over frames or
-pixels. Pixel noise comes from a small bank of pictures chosen by a hash of seed and time, so that a frame is the same
-whether it is rendered alone or among others.
+Python loops run over requests, object slots (at most 3), shapes (8) and blocks of frames, never
+over frames or pixels. Pixel noise comes from a small bank of pictures chosen by a hash of seed
+and time, so that a frame is the same whether it is rendered alone or among others.
 """
 
 import math
@@ -50,8 +50,8 @@ def render_frames(
         index = torch.searchsorted(starts, seconds, right=True) - 1
         frame_scene.append(index + len(scenes))
         frame_seconds.append(seconds)
-        # A multiplicative hash of the time in milliseconds spreads neighbouring frames over the bank.
-        ticks = (seconds * 1000).round().long() + spec.seed * 7919
+        # A multiplicative hash of seed and milliseconds spreads neighbouring frames over the bank.
+        ticks = (seconds * 1000).round().long() + spec.seed % 65536 * 7919
         frame_noise.append((ticks * 2654435761 >> 16) % _NOISE_BANK)
         scenes.extend(spec.scenes)
     height, width = size
@@ -84,7 +84,7 @@ def _check_times(spec: VideoSpec, seconds: Tensor) -> None:
 def _frame_poses(
     scenes: list[SceneSpec], scene_index: Tensor, seconds: Tensor, device: torch.device
 ) -> Poses:
-    """Poses `(N, slots)` on the device: positions in float32, colours times the scene's brightness."""
+    """Poses `(N, slots)`: float32 on the device, colours times the scene's brightness."""
     table = torch.stack([object_table(scene.objects, MAX_OBJECTS) for scene in scenes])
     brightness = torch.tensor([scene.brightness for scene in scenes], dtype=torch.float64)
     poses = object_poses(table[scene_index], seconds[:, None])
@@ -110,7 +110,7 @@ def _slice(poses: Poses, part: slice) -> Poses:
 
 
 class _Canvas:
-    """What the frames of one call share: backgrounds `(scenes, 3, H, W)`, pixel grids and the noise bank."""
+    """What the frames of one call share: backgrounds `(scenes, 3, H, W)` and the noise bank."""
 
     def __init__(
         self, scenes: list[SceneSpec], size: tuple[int, int], device: torch.device
@@ -126,7 +126,7 @@ class _Canvas:
         self.noise_bank = bank.to(device)
 
     def paint(self, scene_index: Tensor, noise_index: Tensor, poses: Poses) -> Tensor:
-        """Frames uint8 `(n, 3, H, W)` of these scenes (indices into the canvas) and poses `(n, slots)`."""
+        """Frames uint8 `(n, 3, H, W)` of scenes (the canvas's indices) and poses `(n, slots)`."""
         frames = self.backgrounds[scene_index]  # (n, 3, H, W)
         for slot in range(poses.visible.shape[1]):
             for index, name in enumerate(SHAPES):
@@ -148,7 +148,8 @@ class _Canvas:
         x = (columns - poses.x[rows, slot].view(-1, 1, 1) * width) / radius  # (n, 1, W)
         y = (lines.view(1, -1, 1) - poses.y[rows, slot].view(-1, 1, 1) * height) / radius
         distance = SIGNED_DISTANCE[name](x, y)
-        # One pixel of soft edge: the share of the pixel that a straight edge at this distance would cover.
+        # One pixel of soft edge: the share of the pixel that a straight edge at this distance
+        # would cover.
         coverage = (distance * -radius).add_(0.5).clamp_(0.0, 1.0).unsqueeze(1)
         colour = poses.rgb[rows, slot].view(-1, 3, 1, 1)
         frames[rows] = torch.lerp(frames[rows], colour, coverage)
@@ -157,7 +158,7 @@ class _Canvas:
 def _paint_backgrounds(
     scenes: list[SceneSpec], size: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Float pictures `(scenes, 3, H, W)`: the second colour mixed in evenly, along a line, or by smooth noise."""
+    """Float pictures `(scenes, 3, H, W)`: two colours mixed along a line or by smooth noise."""
     height, width = size
     y = (torch.arange(height, device=device) + 0.5).view(-1, 1) / height - 0.5
     x = (torch.arange(width, device=device) + 0.5).view(1, -1) / width - 0.5

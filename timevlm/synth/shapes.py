@@ -1,8 +1,9 @@
 """Signed distances of the unit shapes, batched: negative inside, in units of the shape's radius.
 
-`x` is `(n, 1, W)` and `y` `(n, H, 1)` (downward), both relative to the shape's centre: everything that depends on one
-axis alone stays one dimensional, which makes painting several times cheaper than on full grids. Distances are exact
-along edges; past a corner some are lower bounds, which anti-aliasing cannot tell.
+`x` is `(n, 1, W)` and `y` `(n, H, 1)` (downward), both relative to the shape's centre: everything
+that depends on one axis alone stays one dimensional, which makes painting several times cheaper
+than on full grids. Distances are exact along edges; past a corner some are lower bounds, which
+anti-aliasing cannot tell.
 """
 
 import math
@@ -30,7 +31,8 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
-    # A pentagram is where at least four of its five lines have the centre on their side: the second largest distance.
+    # A pentagram is where at least four of its five lines have the centre on their side: the
+    # second largest distance.
     largest = second = None
     for corner in range(5):
         angle = math.pi / 2 + 2.0 * math.pi * corner / 5

@@ -1,8 +1,8 @@
-"""What a video of the procedural world is: frozen values with exact times, written to and read from JSON.
+"""What a video of the world is: frozen values with exact times, written to and read from JSON.
 
-Times are seconds from the start of the video and intervals are half open, `[start, end)`: the picture at a scene's
-end time already belongs to the next scene. Positions are shares of the frame's width and height, radii are shares of
-its shorter side, so a spec has no resolution.
+Times are seconds from the start of the video and intervals are half open, `[start, end)`: the
+picture at a scene's end time already belongs to the next scene. Positions are shares of the
+frame's width and height, radii are shares of its shorter side, so a spec has no resolution.
 """
 
 import dataclasses
@@ -17,8 +17,9 @@ Point = tuple[float, float]
 class ObjectSpec:
     """One object of one scene: how it looks, how it moves, and when each of that happens.
 
-    Between `motion_start_seconds` and `motion_end_seconds` it goes evenly from the start to the end pose; outside it
-    rests in the nearer one. A circling object turns `orbit_turns` times (negative: anticlockwise) around `start_xy`.
+    Between `motion_start_seconds` and `motion_end_seconds` it goes evenly from the start to the
+    end pose; outside it rests in the nearer one. A circling object turns `orbit_turns` times
+    (negative: anticlockwise) around `start_xy`.
     """
 
     shape: str
@@ -59,7 +60,7 @@ class ObjectSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """What lies behind the objects: `kind` is "flat", "gradient" (along `angle`, radians) or "noise"."""
+    """The picture behind the objects, "flat", "gradient" (along `angle`, radians) or "noise"."""
 
     kind: str
     rgb: RGB
@@ -70,7 +71,7 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneSpec:
-    """One scene between two cuts, with the light and the sensor noise (in 0..255 levels) of its camera."""
+    """One scene between two cuts, with its light and sensor noise (in levels of 0..255)."""
 
     start_seconds: float
     end_seconds: float

@@ -1,4 +1,4 @@
-"""Facts about a video that questions rest on: who is unique, who is seen when, and which words name only one thing."""
+"""Facts that questions rest on: who is seen when, and which words name only one thing."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MOMENT_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Track:
-    """An object with its place in the video. Scenes share no objects: the same look twice is two tracks."""
+    """An object and its scene. Scenes share no objects: the same look twice is two tracks."""
 
     scene_index: int
     scene: SceneSpec
@@ -97,7 +97,7 @@ class Timeline:
         return own == motion or (own == "circle" and motion in DIRECTIONS)
 
     def names(self, track: Track) -> list[str]:
-        """The names that mean this object alone: "red circle" and, where the shape is unique, "circle"."""
+        """The names that mean this object alone: "red circle", and "circle" if no other is one."""
         item, names = track.item, []
         if not item.changes and len(self.with_look(item.colour, item.shape)) == 1:
             names.append(f"{item.colour} {item.shape}")

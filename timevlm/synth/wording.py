@@ -1,8 +1,8 @@
 """Every sentence pattern of the world, and the list of texts that spans its whole vocabulary.
 
-A pattern's kind is "family.kind"; the first wordings of each kind are the plainest. All words are lower case except
-the first of a question, and times are written like the timestamps before frames ("12.0s"), so that a model can copy
-them.
+A pattern's kind is "family.kind"; the first wordings of each kind are the plainest. All words are
+lower case except the first of a question, and times are written like the timestamps before frames
+("12.0s"), so that a model can copy them.
 """
 
 from collections.abc import Sequence
@@ -186,7 +186,7 @@ def join_phrases(phrases: Sequence[str]) -> str:
 
 
 def vocabulary_texts() -> list[str]:
-    """Texts that together hold every word, digit and mark of all questions, answers, queries and captions."""
+    """Texts that hold every word, digit and mark of all questions, answers and captions."""
     slots = {
         "shape": SHAPES[0],
         "a_shape": an(SHAPES[0]),

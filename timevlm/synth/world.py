@@ -1,7 +1,7 @@
-"""Sampling of videos: one seed and split give one timeline of scenes, objects and events with exact times.
+"""Sampling of videos: one seed and split give one timeline of scenes, objects and exact events.
 
-Only `random.Random` seeded by a text of world version, split and seed decides anything, so a video can be made again
-on any machine, and the splits never share a random stream.
+Only `random.Random` seeded by a text of world version, split and seed decides anything, so a
+video can be made again on any machine, and the splits never share a random stream.
 """
 
 import colorsys
@@ -20,8 +20,8 @@ from timevlm.synth.spec import RGB, Background, ObjectSpec, SceneSpec, VideoSpec
 WORLD_VERSION = 1
 SPLITS: tuple[str, ...] = ("train", "val", "test", "demo")
 
-# The demo video is the first seed of split "demo" that lasts at least 40 s and has at least 4 scenes. No model's
-# answers take part in the choice; a test applies the rule again.
+# The demo video is the first seed of split "demo" that lasts at least 40 s and has at least 4
+# scenes. No model's answers take part in the choice; a test applies the rule again.
 DEMO_SEED = 1
 DEMO_MIN_SECONDS = 40.0
 DEMO_MIN_SCENES = 4
@@ -33,7 +33,7 @@ _PLACEMENT_TRIES = 24
 
 
 def sample_video(seed: int, *, split: str = "train") -> VideoSpec:
-    """The video of a seed (>= 0) in a split: 12 to 60 s, 2 to 6 scenes of 4 to 12 s, 1 to 3 objects each.
+    """The video of a seed in a split: 12 to 60 s, 2 to 6 scenes of 4 to 12 s, 1 to 3 objects each.
 
     Raises:
         InputError: the split is unknown or the seed negative.
@@ -64,12 +64,14 @@ def demo_seed() -> int:
 def frame_seconds(
     spec: VideoSpec, fps: float, offset: float = 0.0, *, file_fps: float = 25.0
 ) -> Tensor:
-    """Float64 times `(n,)` that sampling a file of the video at `fps` from `offset` seconds on would yield.
+    """Float64 times `(n,)` that sampling a file of the video at `fps` from `offset` on would yield.
 
-    Each wished time becomes that of the nearest frame of a file with `file_fps` constant frames a second.
+    Each wished time becomes that of the nearest frame of a file with `file_fps` constant frames a
+    second.
 
     Raises:
-        InputError: no frame lies between the offset and the end of the video, or a rate is not positive.
+        InputError: no frame lies between the offset and the video's end, or a rate is not
+            positive.
     """
     if fps <= 0 or file_fps <= 0:
         raise InputError(f"fps {fps} of a file with {file_fps} fps: both must be above 0")
@@ -95,7 +97,7 @@ def _sample_cuts(rng: random.Random) -> list[int]:
 
 
 def _sample_time(rng: random.Random, low: int, high: int) -> int:
-    """A time in tenths within [low, high]: mostly a whole or half second, so that 1-2 fps can be exact."""
+    """A time in tenths within [low, high], mostly a whole or half second: 1-2 fps can be exact."""
     step = rng.choices((10, 5, 2), weights=(65, 27, 8))[0]
     for candidate in (step, 5, 1):
         first, last = -(-low // candidate), high // candidate
@@ -181,7 +183,7 @@ def _sample_object(
         motion_start = _sample_time(rng, appear, vanish - 30)
         motion_end = _sample_time(rng, motion_start + 30, vanish)
     change: dict[str, object] = {}
-    if motion != "blink" and vanish - appear >= 50 and rng.random() < 0.15:
+    if motion != "blink" and vanish - appear >= 50 and rng.random() < 0.22:
         changed = rng.choice([name for name in COLOURS if name not in taken_colours])
         change = {
             "change_seconds": _sample_time(rng, appear + 20, vanish - 20) / 10,
