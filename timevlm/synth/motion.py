@@ -43,7 +43,7 @@ NUM_COLUMNS = len(_COLUMNS)
 
 @dataclass(frozen=True, kw_only=True)
 class Poses:
-    """Objects at times: tensors `(...)`, the shape of rows and seconds; `rgb` `(..., 3)`, 0..255."""
+    """Objects at times: tensors `(...)`, the shape of rows and seconds; `rgb` `(..., 3)` 0..255."""
 
     shape_index: Tensor
     x: Tensor

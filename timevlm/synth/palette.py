@@ -32,9 +32,9 @@ SHAPES: tuple[str, ...] = (
 
 # Half the height of an object as a share of the frame's shorter side: (lowest, highest).
 SIZES: dict[str, tuple[float, float]] = {
-    "small": (0.090, 0.105),
-    "medium": (0.135, 0.155),
-    "large": (0.185, 0.210),
+    "small": (0.100, 0.118),
+    "medium": (0.145, 0.165),
+    "large": (0.190, 0.212),
 }
 
 

@@ -76,7 +76,8 @@ def frame_seconds(
     if fps <= 0 or file_fps <= 0:
         raise InputError(f"fps {fps} of a file with {file_fps} fps: both must be above 0")
     num_file_frames = math.ceil(spec.duration_seconds * file_fps - 1e-6)
-    wished = torch.arange(offset, spec.duration_seconds, 1.0 / fps, dtype=torch.float64)
+    num_wished = max(0, math.ceil((spec.duration_seconds - offset) * fps))
+    wished = offset + torch.arange(num_wished, dtype=torch.float64) / fps
     frames = torch.unique((wished * file_fps).round().long())
     frames = frames[(frames >= 0) & (frames < num_file_frames)]
     if not len(frames):
