@@ -1,4 +1,4 @@
-"""Questions are answered again here from the raw timeline, by code that shares no fact with their makers."""
+"""Questions are answered again here from the raw timeline, without the code that made them."""
 
 import re
 from collections import Counter
@@ -23,12 +23,15 @@ PAIRS = [
     for question in make_questions(spec, 1, per_family=6)
 ]
 BY_KIND = {kind: [p for p in PAIRS if p[1].kind == kind] for kind in QUESTION_WORDINGS}
+DO = [words.do for words in MOTIONS.values()]
 TIME = re.compile(r"(\d+\.\d)s")
 
 
 def _slots(kind, text, table=QUESTION_WORDINGS):
     for pattern in table[kind]:
         expression = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(pattern))
+        # "the white ring move right": only a whole motion may end such a sentence.
+        expression = expression.replace("(?P<do>.+?)", f"(?P<do>{'|'.join(DO)})")
         if match := re.fullmatch(expression, text):
             return match.groupdict()
     raise AssertionError(f"{text!r} is no wording of {kind}")
@@ -170,7 +173,7 @@ SOLVERS = {
     "exist.motion": lambda v, s: _yes_no(_does_any(v, s)),
     "exist.change": lambda v, s: _yes_no(any(item.changes for _, item in _items(v))),
     "scene.nth": lambda v, s: _scene_looks(_scene(v, s["ordinal"])),
-    "scene.at": lambda v, s: _seen_at(v, s),
+    "scene.at": _seen_at,
 }
 
 
