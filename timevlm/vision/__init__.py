@@ -1,0 +1,1 @@
+"""From frames to a few tokens each: vision tower, token merging and projector."""
