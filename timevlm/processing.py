@@ -261,7 +261,6 @@ class TimeVLMProcessor(ProcessorMixin):
             space_id=space_id,
             openers=frozenset(openers),
             others=frozenset(others),
-            vocab_size=len(self.tokenizer),
         )
 
 

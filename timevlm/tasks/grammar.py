@@ -15,22 +15,24 @@ open if that one is late enough.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedTokens:
-    """A set of token ids, written out or as the complement of what is written out."""
+    """The token ids that may come next, sorted.
 
-    ids: tuple[int, ...]  # sorted
-    all_except: bool = False  # True: every token but `ids`
+    Always written out, never "all except": a model's logits may have more columns than its tokenizer
+    has tokens, and a complement would let those through.
+    """
+
+    ids: tuple[int, ...]
 
     def __contains__(self, token_id: int) -> bool:
         index = bisect_left(self.ids, token_id)
-        is_listed = index < len(self.ids) and self.ids[index] == token_id
-        return is_listed != self.all_except
+        return index < len(self.ids) and self.ids[index] == token_id
 
 
 class TimestampTrie:
@@ -191,7 +193,7 @@ class SpanGrammar:
         return state.phase == "finished"
 
     def allowed(self, state: SpanState) -> AllowedTokens:
-        """The tokens that may come next, always written out; none once finished."""
+        """The tokens that may come next; none once finished."""
         match state.phase:
             case "range":
                 return AllowedTokens(self._ranges.allowed(state.range))
@@ -248,7 +250,6 @@ class WordTokens:
     space_id: int  # a single space, nothing else
     openers: frozenset[int]  # a space and at least one more character: they begin a word
     others: frozenset[int]  # no white space: they continue a word
-    vocab_size: int
 
 
 class CaptionGrammar:
@@ -297,7 +298,7 @@ class CaptionGrammar:
         return state.phase == "finished"
 
     def allowed(self, state: CaptionState) -> AllowedTokens:
-        """The tokens that may come next: written out in times, "all except" in text, then none."""
+        """The tokens that may come next; none once finished."""
         match state.phase:
             case "range":
                 return AllowedTokens(self._ranges.allowed(state.range))
@@ -351,7 +352,7 @@ class CaptionGrammar:
             ids.add(self._end_id)
         if may_break:
             ids.add(self._newline_id)
-        return AllowedTokens(_complement(ids, self._words.vocab_size), all_except=True)
+        return AllowedTokens(tuple(sorted(ids)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,10 +368,6 @@ class CaptionLimits:
     def __post_init__(self) -> None:
         if self.max_lines < 1 or self.max_words < 1 or self.max_word_tokens < 2:
             raise ValueError(f"limits that allow no caption: {self}")
-
-
-def _complement(ids: Collection[int], vocab_size: int) -> tuple[int, ...]:
-    return tuple(token for token in range(vocab_size) if token not in ids)
 
 
 def _expect(token_id: int, expected: int) -> None:
