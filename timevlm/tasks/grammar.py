@@ -24,8 +24,8 @@ from typing import Literal, NamedTuple
 class AllowedTokens:
     """The token ids that may come next, sorted.
 
-    Always written out, never "all except": a model's logits may have more columns than its tokenizer
-    has tokens, and a complement would let those through.
+    Always written out, never "all except": a model's logits may have more columns than its
+    tokenizer has tokens, and a complement would let those through.
     """
 
     ids: tuple[int, ...]
