@@ -31,7 +31,7 @@ def test_resizes_like_an_image_library(source):
     assert ours.dtype == torch.uint8
     difference = (ours[0].permute(1, 2, 0).float() - theirs.float()).abs()
     assert difference.max() <= 4  # both round between their two passes, in another order
-    assert difference.mean() < 0.2
+    assert difference.mean() < 0.5
 
 
 def test_frames_of_the_right_size_are_not_touched():
