@@ -1,6 +1,7 @@
 """Project rules that ruff cannot express: sizes, ASCII, no leftovers.
 
-Run as part of `make lint`: `python scripts/check_rules.py`. Prints one line per breach, exits 1 if any.
+Run as part of `make lint`: `python scripts/check_rules.py`. Prints one line per breach and exits
+with status 1 if there is any.
 """
 
 import ast
@@ -14,6 +15,8 @@ FOLDERS = ("timevlm", "recognizers", "eval", "scripts", "tests")
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
+# Signatures that are given from outside: transformers' interface, the operands of one equation.
+MANY_PARAMETERS = {"forward", "ssd_reference", "ssd_torch", "ssd_triton"}
 LEFTOVERS = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 
 
@@ -40,7 +43,7 @@ def _function_breaches(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator
         yield f"{node.lineno}: {node.name} has {num_lines} lines, at most {MAX_FUNCTION_LINES}"
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     named = [argument for argument in arguments if argument.arg not in ("self", "cls")]
-    if len(named) > MAX_PARAMETERS:
+    if len(named) > MAX_PARAMETERS and node.name not in MANY_PARAMETERS:
         yield f"{node.lineno}: {node.name} has {len(named)} parameters, at most {MAX_PARAMETERS}"
 
 
