@@ -208,7 +208,7 @@ def test_choices_have_the_promised_number_and_the_right_place_is_uniform():
 
 
 def test_yes_and_no_are_equally_often_right():
-    for kind in ("exist.object", "exist.motion"):
+    for kind in ("exist.object", "exist.motion", "exist.change"):
         answers = Counter(q.answer for _, q in BY_KIND[kind])
         assert 0.4 < answers["yes"] / answers.total() < 0.6, (kind, answers)
 

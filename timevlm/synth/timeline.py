@@ -107,12 +107,7 @@ class Timeline:
 
     def wrong_motions(self, track: Track) -> list[str]:
         """Motions (keys) that the object clearly does not do."""
-        rules_out_still = track.item.motion in ("grow", "shrink")
-        return [
-            motion
-            for motion in MOTIONS
-            if not self.may_do(track, motion) and not (motion == "still" and rules_out_still)
-        ]
+        return [motion for motion in MOTIONS if not self.may_do(track, motion)]
 
     def around(self, seconds: float) -> Span:
         """The span of a moment, kept inside the video."""
