@@ -15,7 +15,8 @@ class VisionEncoder(nn.Module):
 
     Frames are resized, normalised and encoded on the tower's device in slices of at most
     `max_frames_per_slice`, so that memory does not grow with the number of frames.
-    `image_mean` and `image_std` hold one value a colour channel, in [0, 1].
+    `image_mean` and `image_std` hold one value a colour channel, in [0, 1]. A configuration with
+    `vision_use_post_layernorm=False` leaves out the final norm, as TimeViper's tower does.
     Raises `ModelError` when the configuration asks for the pooling head or is not SigLIP's.
     """
 
@@ -38,6 +39,8 @@ class VisionEncoder(nn.Module):
                 f"max_frames_per_slice {max_frames_per_slice} is below 1; give a count"
             )
         self.tower = AutoModel.from_config(config, attn_implementation="sdpa")
+        if not getattr(config, "vision_use_post_layernorm", True):
+            self.tower.post_layernorm = nn.Identity()
         self.image_mean = tuple(image_mean)
         self.image_std = tuple(image_std)
         self.max_frames_per_slice = max_frames_per_slice
@@ -48,7 +51,7 @@ class VisionEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Frames uint8 (N, 3, H, W) -> tokens (N, num_patches, hidden_size).
 
-        The tokens are the last layer's, after the final layer norm, row by row from the top left.
+        The tokens are the last layer's, after the final norm, row by row from the top left.
         Raises `InputError` when `pixels` is not a batch of uint8 colour frames.
         """
         weight = self.tower.embeddings.patch_embedding.weight
