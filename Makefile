@@ -12,8 +12,7 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
 
-# The demo: a held-out seed of the procedural world, never used in training.
-DEMO_SEED ?= 1000003
+# The demo video is a seed of the procedural world that is held out from training.
 DEMO_VIDEO ?= demo/demo.mp4
 DEMO_QUESTION ?= What color is the first shape?
 DEMO_CHOICE_QUESTION ?= What color is the first shape?
@@ -30,7 +29,7 @@ demo: $(DEMO_VIDEO)
 
 $(DEMO_VIDEO): $(VENV)/.installed scripts/make_demo_video.py
 	@mkdir -p $(@D)
-	$(BIN)/python scripts/make_demo_video.py --seed $(DEMO_SEED) --out $@
+	$(BIN)/python scripts/make_demo_video.py --out $@
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -1,0 +1,177 @@
+"""From a path to a memory: load the model, then watch the video or fetch what was kept of it."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from timevlm.cli.options import MEMORY_SUFFIX, WatchSettings
+from timevlm.errors import InputError, MemoryFileError
+from timevlm.results import Timings
+
+if TYPE_CHECKING:
+    from timevlm.api import TimeVLM
+    from timevlm.memory import VideoMemory
+    from timevlm.video.sampling import SamplingPlan
+
+
+def load_model(name: str, device: str) -> "TimeVLM":
+    """The model that a command runs. Raises ModelError."""
+    silence_libraries()
+    from timevlm.api import TimeVLM
+
+    return TimeVLM.from_pretrained(name, device=device)
+
+
+def load_memory(path: Path, fingerprint: str) -> "VideoMemory":
+    """A saved memory of the model in use. Raises MemoryFileError."""
+    from timevlm.memory import VideoMemory
+
+    return VideoMemory.load(path, expected_fingerprint=fingerprint)
+
+
+def silence_libraries() -> None:
+    """Keep other libraries' notes off the terminal; to be called before they are imported."""
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("HF_HUB_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
+    for module in ("torch", "transformers", "huggingface_hub"):
+        warnings.filterwarnings("ignore", module=module)
+
+
+def open_video(video: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoMemory"]:
+    """The model and what it remembers of VIDEO, a video file or a saved memory.
+
+    What can be refused without the model is refused before it is loaded.
+    """
+    if video.suffix == MEMORY_SUFFIX:
+        return _open_memory(video, settings)
+    plan = _check_video(video, settings)
+    vlm = load_model(settings.model, settings.device)
+    if not settings.use_cache:
+        return vlm, _watch(vlm, video, settings)
+    return vlm, _watch_with_cache(vlm, video, settings, plan)
+
+
+def _open_memory(path: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoMemory"]:
+    if settings.plan_flags:
+        raise InputError(
+            f"{settings.plan_flags[0]} cannot change the saved memory {path}; "
+            "watch the video again with it"
+        )
+    if not path.is_file():
+        raise MemoryFileError(f"{path} is no file; make one with: timevlm watch VIDEO -o {path}")
+    vlm = load_model(settings.model, settings.device)
+    return vlm, _reused(load_memory(path, vlm.fingerprint))
+
+
+def _check_video(video: Path, settings: WatchSettings) -> "SamplingPlan":
+    silence_libraries()
+    from timevlm.video.limits import DecodeLimits
+    from timevlm.video.sampling import SamplingPlan
+    from timevlm.video.source import check_file
+
+    plan = SamplingPlan(
+        start=settings.start,
+        end=settings.end,
+        fps=settings.fps,
+        max_frames=settings.max_frames,
+    )
+    check_file(video, DecodeLimits())
+    return plan
+
+
+def _watch_with_cache(
+    vlm: "TimeVLM", video: Path, settings: WatchSettings, plan: "SamplingPlan"
+) -> "VideoMemory":
+    from timevlm.cache import MemoryCache, cache_key, file_sha256
+
+    sha256 = file_sha256(video)
+    # Where the plan says None the model's defaults hold, and they are part of its fingerprint.
+    key = cache_key(video_sha256=sha256, plan=plan.to_dict(), model_fingerprint=vlm.fingerprint)
+    cache = MemoryCache(warn=print_warning)
+
+    def load(path: Path) -> "VideoMemory":
+        memory = load_memory(path, vlm.fingerprint)
+        if memory.video_sha256 != sha256:
+            raise MemoryFileError(f"{path} holds another video than its name says")
+        return memory
+
+    found = cache.get(key, load)
+    if found is not None:
+        print_note(f"using the cached memory of {video} (--no-cache watches again)", settings)
+        return replace(_reused(found), video_path=str(video))
+    memory = _watch(vlm, video, settings)
+    # A file that changed while it was watched must not be found under its old content.
+    if memory.video_sha256 == sha256:
+        cache.put(key, memory)
+    return memory
+
+
+def _reused(memory: "VideoMemory") -> "VideoMemory":
+    # Answers report the time spent for them; nothing was decoded or encoded this time.
+    return replace(memory, timings=Timings())
+
+
+def _watch(vlm: "TimeVLM", video: Path, settings: WatchSettings) -> "VideoMemory":
+    with watching_progress(video.name, settings) as progress:
+        return vlm.watch(
+            video,
+            fps=settings.fps,
+            start=settings.start,
+            end=settings.end,
+            max_frames=settings.max_frames,
+            progress=progress,
+            isolate=True,
+        )
+
+
+@contextlib.contextmanager
+def watching_progress(
+    name: str, settings: WatchSettings
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr as a callback (frames done, frames planned); None if off."""
+    if settings.quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn(f"watching {escape(name)}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("watch", total=None)
+        yield lambda done, planned: bar.update(task, completed=done, total=planned)
+
+
+def print_warning(line: str) -> None:
+    """One warning on stderr."""
+    click.echo(f"warning: {' '.join(line.split())}", err=True)
+
+
+def print_note(line: str, settings: WatchSettings) -> None:
+    """One remark on stderr, unless --quiet."""
+    if not settings.quiet:
+        click.echo(line, err=True)
