@@ -244,9 +244,7 @@ def _decode_first_frames(path: str, limits: DecodeLimits) -> _FirstFrames:
     finally:
         container.close()
     if size == (0, 0):
-        raise VideoError(
-            f"{path} holds no frame that can be decoded ({errors} errors): the file is damaged"
-        )
+        raise VideoError(f"{path} holds no frame that can be decoded: the file is damaged")
     if not found:
         raise VideoError(
             f"{path} has no timestamps: remux it, for example with ffmpeg -i IN -c copy out.mp4"
@@ -258,6 +256,8 @@ def _checked(index: VideoIndex, first: _FirstFrames, path: str, limits: DecodeLi
     """Compare the packets' claim with what came out of the decoder; decode all if they differ."""
     seen = sorted(first.pts)
     distrust = index.distrust
+    if distrust is None and seen != first.pts:
+        distrust = "frame times out of order"
     frames = index.frame_pts
     warnings = index.warnings
     if distrust is None:

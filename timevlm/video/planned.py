@@ -128,6 +128,7 @@ class _Lane:
         self._seekable = index.seekable
         self._container: av.container.InputContainer | None = None
         self._next_packet = 0
+        self._key_came_out = False
 
     @property
     def frame_bytes(self) -> int:
@@ -143,7 +144,7 @@ class _Lane:
         """(position, pixels) of the run's wanted frames, ascending. Raises IndexLiesError."""
         waiting = list(run.wanted)
         ready: dict[int, np.ndarray] = {}
-        damage = 0
+        damaged = False
         skip = self._index.nonref_skippable
         spans = (
             (run.first_packet, run.last_packet, skip),
@@ -153,7 +154,7 @@ class _Lane:
             missing = {pts for pts, _ in waiting if pts not in ready}
             for pts, pixels in self._decode_span(first, last, skip_nonref, missing, stop):
                 if pixels is None:
-                    damage += 1
+                    damaged = True
                     continue
                 ready[pts] = pixels
                 while waiting and waiting[0][0] in ready:
@@ -161,7 +162,9 @@ class _Lane:
                     yield position, ready.pop(pts)
             if not waiting or stop.is_set():
                 return
-        if not damage:
+        # Damage explains missing frames only behind a key frame that came out; a packet that is
+        # wrongly marked as a key frame causes decoding errors too.
+        if not damaged or not self._key_came_out:
             raise IndexLiesError
         for pts, position in waiting:
             if pts in ready:
@@ -177,6 +180,7 @@ class _Lane:
         context.skip_frame = "DEFAULT"
         key_pts = int(self._index.packet_pts[first])
         skipping = False
+        self._key_came_out = False
         for packet in self._packets_through(first, last):
             if stop.is_set():
                 return
@@ -199,8 +203,10 @@ class _Lane:
             return
         for frame in frames:
             pts = frame_pts(frame)
-            if pts == key_pts and not (frame.key_frame or frame.pict_type == PictureType.I):
-                raise IndexLiesError
+            if pts == key_pts:
+                if not (frame.key_frame or frame.pict_type == PictureType.I):
+                    raise IndexLiesError
+                self._key_came_out = True
             if pts in missing:
                 missing.discard(pts)
                 yield pts, self._converter.convert(frame, self._report)

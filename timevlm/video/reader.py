@@ -31,6 +31,7 @@ from timevlm.video.session import ArrayBatch, DecodeSession, ReadRequest
 
 _QUEUED_BATCHES = 2
 _POLL_SECONDS = 0.1
+_JOIN_SECONDS = 5.0
 
 
 class _Channel:
@@ -148,7 +149,7 @@ class FrameReader:
                 self._channel.items.get_nowait()
             except queue.Empty:
                 break
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=_JOIN_SECONDS)
 
     def _receive(self) -> object:
         """The next item's content, with the counts that came along taken over."""

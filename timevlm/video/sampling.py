@@ -3,8 +3,8 @@ result.
 
 The only clock is the presentation timestamp (PTS) in seconds that the decoder reports; the plan
 never computes a time as index / fps. A frame stands for a target time t when it is the one on
-screen then: the last frame whose PTS is at most t (with half a clock tick of tolerance, since
-containers round timestamps).
+screen then: the last frame whose PTS is at most t (with half a clock tick of tolerance, at most 0.5
+ms, since containers round timestamps).
 """
 
 import math
@@ -19,6 +19,9 @@ Mode = Literal["auto", "uniform", "fps", "fps_head", "fps_then_uniform"]
 
 # Float noise of start + k / fps over a day, far below any container's clock tick.
 _EPSILON_SECONDS = 1e-7
+# AVI ticks once per frame: half of that is no rounding error. Matroska's millisecond is the
+# coarsest.
+_MAX_TOLERANCE_SECONDS = 5e-4
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class SamplingPlan:
         times = np.asarray(frame_seconds, dtype=np.float64)
         if times.size == 0:
             raise PlanError("the video holds no frames to choose from")
-        tolerance = tick_seconds / 2 + _EPSILON_SECONDS
+        tolerance = min(tick_seconds / 2, _MAX_TOLERANCE_SECONDS) + _EPSILON_SECONDS
         first, last = self._range(times, end_seconds, tolerance)
         if self._is_uniform():
             return self._uniform(times, first, last, tolerance)

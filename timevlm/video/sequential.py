@@ -21,13 +21,51 @@ def frame_pts(frame: av.VideoFrame) -> int | None:
     return frame.pts if frame.pts is not None else frame.dts
 
 
+class FrameClock:
+    """PTS of frames in the order shown, also where a container stores decode times in their place.
+
+    The rule is FFmpeg's best-effort timestamp (libavcodec, `guess_correct_pts`): of the two times
+    that come with a frame, believe the one that has run backwards less often so far. A frame with
+    neither follows its predecessor at the last step.
+    """
+
+    def __init__(self, container_name: str) -> None:
+        self._last = {"pts": None, "dts": None}
+        # AVI stores decode times only, so there nothing else is believed.
+        self._faults = {"pts": int(container_name == "avi"), "dts": 0}
+        self._newest: int | None = None
+        self._step = 0
+
+    def ticks_of(self, frame: av.VideoFrame) -> int | None:
+        """PTS in ticks, strictly ascending from call to call; None for a frame that has no
+        place."""
+        times = {"pts": frame.pts, "dts": frame.dts}
+        for name, value in times.items():
+            if value is not None:
+                last = self._last[name]
+                self._faults[name] += last is not None and value <= last
+                self._last[name] = value
+        if self._faults["pts"] > self._faults["dts"]:
+            ticks = times["dts"]
+            if ticks is None and self._newest is not None and self._step:
+                ticks = self._newest + self._step
+        else:
+            ticks = times["pts"] if times["pts"] is not None else times["dts"]
+        if ticks is None or (self._newest is not None and ticks <= self._newest):
+            return None
+        if self._newest is not None:
+            self._step = ticks - self._newest
+        self._newest = ticks
+        return ticks
+
+
 def iterate_frames(path: str, limits: DecodeLimits) -> Iterator[tuple[int, av.VideoFrame]]:
     """(PTS in ticks, frame) in the order shown, PTS strictly ascending; what cannot be decoded is
     left out."""
     container = open_container(path)
     try:
         stream = pick_stream(container, path, limits)
-        newest: int | None = None
+        clock = FrameClock(container.format.name)
         packets = container.demux(stream)
         while True:
             try:
@@ -43,9 +81,8 @@ def iterate_frames(path: str, limits: DecodeLimits) -> Iterator[tuple[int, av.Vi
             except (av.error.FFmpegError, OSError):
                 frames = []
             for frame in frames:
-                pts = frame_pts(frame)
-                if pts is not None and (newest is None or pts > newest):
-                    newest = pts
+                pts = clock.ticks_of(frame)
+                if pts is not None:
                     yield pts, frame
             if packet is None:
                 return
