@@ -18,13 +18,16 @@ from timevlm.cli import session
 from timevlm.cli.options import spread_choices
 from timevlm.errors import MemoryFileError, ModelError
 from timevlm.results import Answer, Caption, Span, Timings
+from timevlm.video.sampling import SamplingPlan
 
 
 @dataclass(frozen=True)
 class FakeMemory:
     video_path: str
     video_sha256: str
-    plan: dict = field(default_factory=lambda: {"fps": 1.0, "end": None})
+    plan: dict = field(
+        default_factory=lambda: {"fps": 1.0, "end": None, "start": 2.5, "resolution": [64, 128]}
+    )
     timings: Timings = field(default_factory=lambda: Timings(decode=3.0))
     warnings: tuple[str, ...] = ("2 broken frames skipped",)
     model_name: str = "fake"
@@ -40,17 +43,30 @@ class FakeTimeVLM:
     """Counts what it is asked to do."""
 
     fingerprint = "f" * 64
+    name = "fake"
+    trained_on = "colored shapes."
 
     def __init__(self) -> None:
         self.watched: list[dict] = []
         self.asked: list[tuple] = []
         self.error: BaseException | None = None
+        self.confidence = 0.875
+
+    def make_plan(self, *, fps=None, start=None, end=None, max_frames=None) -> SamplingPlan:
+        return SamplingPlan(fps=fps or 1.0, start=start, end=end, max_frames=max_frames)
 
     def watch(self, source: Path, **options: object) -> FakeMemory:
         self.watched.append(options)
         if self.error is not None:
             raise self.error
         return FakeMemory(str(source), file_sha256(source))
+
+    def remember(self, path: Path) -> FakeMemory:
+        try:
+            data = json.loads(path.read_text())
+        except ValueError as error:
+            raise MemoryFileError(f"{path} is damaged") from error
+        return FakeMemory(data["video"], data["sha"])
 
     def ask(self, memory, question, *, choices=None, seed=None) -> Answer:
         self.asked.append((question, choices, seed))
@@ -59,7 +75,7 @@ class FakeTimeVLM:
             text=choices[0] if choices else "[red] circle",
             choice=0 if choices else None,
             choices=tuple(choices or ()),
-            confidence=0.875,
+            confidence=self.confidence,
             evidence=(Span(start=1.5, end=2.5, score=0.5),),
             timings=memory.timings,
             plan=memory.plan,
@@ -84,19 +100,10 @@ class FakeTimeVLM:
         return self.ask(self.memory, text)
 
 
-def load_fake_memory(path: Path, fingerprint: str) -> FakeMemory:
-    try:
-        data = json.loads(path.read_text())
-    except ValueError as error:
-        raise MemoryFileError(f"{path} is damaged") from error
-    return FakeMemory(data["video"], data["sha"])
-
-
 @pytest.fixture
 def vlm(monkeypatch, tmp_path) -> FakeTimeVLM:
     model = FakeTimeVLM()
     monkeypatch.setattr(session, "load_model", lambda name, device: model)
-    monkeypatch.setattr(session, "load_memory", load_fake_memory)
     monkeypatch.setenv("TIMEVLM_CACHE_DIR", str(tmp_path / "cache"))
     return model
 
@@ -120,7 +127,7 @@ def test_ask_prints_answer_evidence_plan_and_time(vlm, video):
     lines = result.stdout.splitlines()
     assert lines[0] == "[red] circle  (confidence 0.88)"
     assert lines[1].split(maxsplit=1)[1] == "0:00:01.500 - 0:00:02.500 (0.50)"
-    assert lines[2].split(maxsplit=1)[1] == "fps 1.0"
+    assert lines[2].split(maxsplit=1)[1] == "from 0:00:02.500, 1 frames/s, 128x64 pixels"
     assert lines[3].split(maxsplit=1)[1].startswith("decode 3.00 s, encode 0.00 s")
     assert result.stderr == "warning: 2 broken frames skipped\n"
 
@@ -160,6 +167,16 @@ def test_choices_may_stand_first_when_an_option_ends_them(vlm, video):
     ]
 
 
+def test_low_confidence_says_what_the_model_knows(vlm, video):
+    vlm.confidence = 0.2
+    result = run("ask", video, "Who won?", "--json")
+    assert "1 of 1 answers with low confidence; fake was trained on: colored shapes\n" in (
+        result.stderr
+    )
+    assert Answer.from_json(result.stdout).confidence == 0.2
+    assert "confidence" not in run("ask", video, "Who won?", "--quiet").stderr
+
+
 def test_question_file_is_answered_from_one_memory(vlm, video, tmp_path):
     questions = tmp_path / "questions.txt"
     questions.write_text("What?\n\n  When?  \n", encoding="utf-8")
@@ -175,8 +192,7 @@ def test_question_file_is_answered_from_one_memory(vlm, video, tmp_path):
 def test_options_reach_watch(vlm, video):
     run("ask", video, "q", "--fps", "2", "--start", "1:30", "--end", "0:02:00.5", "--max-frames", 9)
     options = vlm.watched[0]
-    assert (options["fps"], options["start"], options["end"]) == (2.0, 90.0, 120.5)
-    assert options["max_frames"] == 9
+    assert options["plan"] == SamplingPlan(fps=2.0, start=90.0, end=120.5, max_frames=9)
     assert options["isolate"] is True
     assert options["progress"] is None  # stderr is no terminal here
 

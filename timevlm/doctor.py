@@ -177,19 +177,22 @@ def _python() -> str:
 
 
 def _device() -> Check:
-    device, reason = choose_device()
+    device, reason = explain_device()
     return Check(part="device", status="ok", detail=f"{device}: {reason}", required=True)
 
 
-def choose_device() -> tuple[str, str]:
+def explain_device() -> tuple[str, str]:
     """The device that "auto" stands for, and why."""
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda", torch.cuda.get_device_name()
+    from timevlm.loading import resolve_device
+
+    device = resolve_device("auto").type
     threads = f"{torch.get_num_threads()} threads"
-    if torch.backends.mps.is_available():
-        return "mps", "Apple GPU"
+    if device == "cuda":
+        return device, torch.cuda.get_device_name()
+    if device == "mps":
+        return device, "Apple GPU"
     if torch.version.cuda is None and torch.version.hip is None:
         return "cpu", f"this torch is built without CUDA; {threads}"
     return "cpu", f"torch finds no CUDA device; {threads}"
@@ -198,7 +201,7 @@ def choose_device() -> tuple[str, str]:
 def _ssd_backend() -> Check:
     from timevlm.llm.ssd import choose_backend
 
-    device, _ = choose_device()
+    device, _ = explain_device()
     try:
         chosen = choose_backend("auto", device)
     except TimeVLMError as error:

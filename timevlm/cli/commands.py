@@ -21,7 +21,10 @@ from timevlm.errors import ChoiceError, InputError, TimeVLMError
 from timevlm.results import Answer, Span, spans_to_csv, to_srt, to_vtt
 
 if TYPE_CHECKING:
+    from timevlm.api import TimeVLM
     from timevlm.memory import VideoMemory
+
+LOW_CONFIDENCE = 0.5  # below, an answer comes with a word of caution
 
 
 @click.command(cls=ChoicesCommand)
@@ -61,6 +64,7 @@ def ask(
     vlm, memory = session.open_video(video, settings)
     answers = [vlm.ask(memory, text, choices=choices or None, seed=seed) for text in questions]
     _print_warnings(line for answer in answers for line in answer.warnings)
+    _print_caution(vlm, answers, settings)
     records: Any = [answer.to_dict() for answer in answers]
     if question_file is None:
         records = records[0]
@@ -215,6 +219,18 @@ def _answers_lines(answers: Sequence[Answer]) -> list[show.Line]:
 def _print_warnings(lines: Iterator[str] | Sequence[str]) -> None:
     for line in dict.fromkeys(lines):
         session.print_warning(line)
+
+
+def _print_caution(vlm: "TimeVLM", answers: Sequence[Answer], settings: WatchSettings) -> None:
+    """Say what the model knows when it is unsure: a question outside of that is the usual cause."""
+    num_low = sum(answer.confidence < LOW_CONFIDENCE for answer in answers)
+    if num_low and vlm.trained_on:
+        known = vlm.trained_on.rstrip(".")
+        session.print_note(
+            f"note: {num_low} of {len(answers)} answers with low confidence; "
+            f"{vlm.name} was trained on: {known}",
+            settings,
+        )
 
 
 def _provenance(memory: "VideoMemory") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,13 +27,6 @@ def load_model(name: str, device: str) -> "TimeVLM":
     from timevlm.api import TimeVLM
 
     return TimeVLM.from_pretrained(name, device=device)
-
-
-def load_memory(path: Path, fingerprint: str) -> "VideoMemory":
-    """A saved memory of the model in use. Raises MemoryFileError."""
-    from timevlm.memory import VideoMemory
-
-    return VideoMemory.load(path, expected_fingerprint=fingerprint)
 
 
 def silence_libraries() -> None:
@@ -56,11 +49,11 @@ def open_video(video: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoM
     """
     if video.suffix == MEMORY_SUFFIX:
         return _open_memory(video, settings)
-    plan = _check_video(video, settings)
+    _check_video(video, settings)
     vlm = load_model(settings.model, settings.device)
-    if not settings.use_cache:
-        return vlm, _watch(vlm, video, settings)
-    return vlm, _watch_with_cache(vlm, video, settings, plan)
+    plan = vlm.make_plan(**_sampling(settings))
+    watch = _watch_with_cache if settings.use_cache else _watch
+    return vlm, watch(vlm, video, settings, plan)
 
 
 def _open_memory(path: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoMemory"]:
@@ -72,23 +65,22 @@ def _open_memory(path: Path, settings: WatchSettings) -> tuple["TimeVLM", "Video
     if not path.is_file():
         raise MemoryFileError(f"{path} is no file; make one with: timevlm watch VIDEO -o {path}")
     vlm = load_model(settings.model, settings.device)
-    return vlm, _reused(load_memory(path, vlm.fingerprint))
+    return vlm, _reused(vlm.remember(path))
 
 
-def _check_video(video: Path, settings: WatchSettings) -> "SamplingPlan":
+def _check_video(video: Path, settings: WatchSettings) -> None:
     silence_libraries()
     from timevlm.video.limits import DecodeLimits
     from timevlm.video.sampling import SamplingPlan
     from timevlm.video.source import check_file
 
-    plan = SamplingPlan(
-        start=settings.start,
-        end=settings.end,
-        fps=settings.fps,
-        max_frames=settings.max_frames,
-    )
     check_file(video, DecodeLimits())
-    return plan
+    SamplingPlan(**_sampling(settings))
+
+
+def _sampling(settings: WatchSettings) -> dict[str, Any]:
+    names = ("fps", "start", "end", "max_frames")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _watch_with_cache(
@@ -97,12 +89,11 @@ def _watch_with_cache(
     from timevlm.cache import MemoryCache, cache_key, file_sha256
 
     sha256 = file_sha256(video)
-    # Where the plan says None the model's defaults hold, and they are part of its fingerprint.
     key = cache_key(video_sha256=sha256, plan=plan.to_dict(), model_fingerprint=vlm.fingerprint)
     cache = MemoryCache(warn=print_warning)
 
     def load(path: Path) -> "VideoMemory":
-        memory = load_memory(path, vlm.fingerprint)
+        memory = vlm.remember(path)
         if memory.video_sha256 != sha256:
             raise MemoryFileError(f"{path} holds another video than its name says")
         return memory
@@ -111,7 +102,7 @@ def _watch_with_cache(
     if found is not None:
         print_note(f"using the cached memory of {video} (--no-cache watches again)", settings)
         return replace(_reused(found), video_path=str(video))
-    memory = _watch(vlm, video, settings)
+    memory = _watch(vlm, video, settings, plan)
     # A file that changed while it was watched must not be found under its old content.
     if memory.video_sha256 == sha256:
         cache.put(key, memory)
@@ -123,17 +114,11 @@ def _reused(memory: "VideoMemory") -> "VideoMemory":
     return replace(memory, timings=Timings())
 
 
-def _watch(vlm: "TimeVLM", video: Path, settings: WatchSettings) -> "VideoMemory":
+def _watch(
+    vlm: "TimeVLM", video: Path, settings: WatchSettings, plan: "SamplingPlan"
+) -> "VideoMemory":
     with watching_progress(video.name, settings) as progress:
-        return vlm.watch(
-            video,
-            fps=settings.fps,
-            start=settings.start,
-            end=settings.end,
-            max_frames=settings.max_frames,
-            progress=progress,
-            isolate=True,
-        )
+        return vlm.watch(video, plan=plan, progress=progress, isolate=True)
 
 
 @contextlib.contextmanager

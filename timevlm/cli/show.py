@@ -64,12 +64,17 @@ def caption_lines(captions: Sequence[Caption]) -> list[Line]:
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[Line]:
-    """The sampling plan in one line; no line if it is not known."""
-    described = plan.get("description")
-    if not isinstance(described, str):
-        parts = (f"{name} {value}" for name, value in plan.items() if value is not None)
-        described = ", ".join(parts)
-    return [(("plan      ", "dim"), (described, ""))] if described else []
+    """The sampling plan in one line: what was not limited is not shown."""
+    forms = {
+        "start": lambda value: f"from {format_timestamp(max(0.0, value))}",
+        "end": lambda value: f"to {format_timestamp(max(0.0, value))}",
+        "fps": lambda value: f"{value:g} frames/s",
+        "max_frames": lambda value: f"at most {value} frames",
+        "mode": lambda value: f"mode {value}",
+        "resolution": lambda value: f"{value[1]}x{value[0]} pixels",
+    }
+    shown = [form(plan[name]) for name, form in forms.items() if plan.get(name) is not None]
+    return [(("plan      ", "dim"), (", ".join(shown), ""))] if shown else []
 
 
 def timing_line(timings: Timings) -> Line:
