@@ -70,9 +70,10 @@ def plan_lines(plan: Mapping[str, Any]) -> list[Line]:
         "end": lambda value: f"to {format_timestamp(max(0.0, value))}",
         "fps": lambda value: f"{value:g} frames/s",
         "max_frames": lambda value: f"at most {value} frames",
-        "mode": lambda value: f"mode {value}",
         "resolution": lambda value: f"{value[1]}x{value[0]} pixels",
     }
+    if plan.get("mode") not in (None, "auto"):
+        forms["mode"] = lambda value: f"mode {value}"
     shown = [form(plan[name]) for name, form in forms.items() if plan.get(name) is not None]
     return [(("plan      ", "dim"), (", ".join(shown), ""))] if shown else []
 
