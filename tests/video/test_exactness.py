@@ -54,6 +54,12 @@ RECIPES = {
     "hevc_late_ts": Recipe(
         ticks=constant_rate(90, start=250), codec="libx265", options=x265(), suffix="ts"
     ),
+    "hevc_sub_layers": Recipe(
+        ticks=constant_rate(90), codec="libx265", options=x265(extra=":temporal-layers=3")
+    ),
+    "h264_interlaced_ts": Recipe(
+        ticks=constant_rate(90), options=x264(extra=":tff=1"), suffix="ts"
+    ),
     "mpeg4": Recipe(ticks=constant_rate(90), codec="mpeg4", options={"bf": "2", "g": "30"}),
     "mpeg2_ps": Recipe(
         ticks=constant_rate(90), codec="mpeg2video", options={"bf": "2", "g": "30"}, suffix="mpg"
@@ -75,7 +81,14 @@ RECIPES = {
 }
 ALL = sorted(RECIPES)
 # Containers that store times from another origin, or (AVI) decode times only.
-SHIFTED = {"h264_late_ts", "hevc_late_ts", "mpeg2_ps", "h264_in_avi", "h264_fragmented"}
+SHIFTED = {
+    "h264_interlaced_ts",
+    "h264_late_ts",
+    "hevc_late_ts",
+    "mpeg2_ps",
+    "h264_in_avi",
+    "h264_fragmented",
+}
 
 
 def collect(path: Path, plan: SamplingPlan, **options: object) -> tuple[torch.Tensor, np.ndarray]:
@@ -158,6 +171,14 @@ def test_only_the_avi_without_pts_is_not_planned(painted: tuple[str, Path, Recip
     index = build_index(path, LIMITS)
     assert (index.distrust is not None) == (name == "h264_in_avi")
     assert bool(index.warnings) == (name == "h264_in_avi")
+
+
+def test_only_streams_without_sub_layers_skip_unreferenced_pictures(make_file: object) -> None:
+    expected = {"h264_cfr": True, "hevc_vfr": True, "hevc_late_ts": True}
+    expected |= {"hevc_sub_layers": False, "vp9": False}
+    for name, skippable in expected.items():
+        index = build_index(make_file(name, RECIPES[name]), LIMITS)
+        assert index.nonref_skippable == skippable, name
 
 
 @pytest.mark.parametrize("name", ["h264_open_gop", "hevc_open_gop_mkv", "mpeg4"])

@@ -94,6 +94,24 @@ def test_a_child_that_crashes_is_an_error(make_file: object) -> None:
             list(frames)
 
 
+@pytest.mark.parametrize(
+    "output",
+    ["b'hello'", "b'\\x02\\0\\0\\0{}'", "b'\\xff' * 64", "b'\\x15\\0\\0\\0{\"num_bytes\":-5}   '"],
+)
+def test_a_child_that_talks_nonsense_is_an_error(
+    make_file: object, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    def start(request: object) -> subprocess.Popen:
+        code = f"import sys; sys.stdout.buffer.write({output})"
+        return subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    monkeypatch.setattr(isolate, "start_child", start)
+    with pytest.raises(VideoError, match="the decoding process ended early"):
+        open_video(make_file("good", GOOD), SamplingPlan(), isolate=True)
+
+
 def test_closing_early_ends_the_child_and_the_threads(make_file: object) -> None:
     path = make_file("good", GOOD)
     frames = open_video(path, SamplingPlan(), isolate=True, batch_size=1)

@@ -32,6 +32,7 @@ from timevlm.video.source import VideoInfo
 
 _LENGTH = struct.Struct("<I")
 _MAX_HEADER_BYTES = 16 * 2**20
+_MAX_PAYLOAD_BYTES = 2**31
 
 
 def start_child(request: ReadRequest) -> subprocess.Popen:
@@ -67,6 +68,8 @@ def read_messages(child: subprocess.Popen) -> Iterator[tuple[dict, bytearray]]:
         if text is None:
             return
         header = json.loads(text)
+        if not 0 <= header["num_bytes"] <= _MAX_PAYLOAD_BYTES:
+            return
         payload = _read_exactly(stream, header["num_bytes"])
         if payload is None:
             return

@@ -73,8 +73,9 @@ def plan_runs(index: VideoIndex, wanted_pts: np.ndarray) -> list[Run]:
 
     groups: list[list[int]] = []  # positions in the plan
     reach: list[tuple[int, int]] = []  # first and last GOP
-    for gop in np.unique(gops).tolist():
-        positions = np.flatnonzero(gops == gop)
+    by_gop = np.argsort(gops, kind="stable")
+    used, firsts = np.unique(gops[by_gop], return_index=True)
+    for gop, positions in zip(used.tolist(), np.split(by_gop, firsts[1:]), strict=True):
         needs_before = gop > 0 and bool(tangled[gop] or leading[positions].any())
         first = gop - 1 if needs_before else gop
         while first > 0 and tangled[first]:

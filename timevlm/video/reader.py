@@ -9,6 +9,7 @@ uses). Either way a bounded queue of batches lies between it and the caller, and
 caller waits for it is limited.
 """
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -229,8 +230,11 @@ def _produce_in_child(request: ReadRequest, channel: _Channel) -> None:
             else:
                 channel.put("error", child_process.error_from(header), [])
                 ended = True
+    except (ValueError, KeyError, TypeError, IndexError):
+        child.kill()  # not a message of ours: nothing more from it is believed
     finally:
-        child.stdin.close()
+        with contextlib.suppress(OSError):
+            child.stdin.close()
         child.stdout.close()
         try:
             code = child.wait(timeout=2.0)
