@@ -1,7 +1,7 @@
 """The errors that reach a user: one base class, one line each.
 
-Every message holds the value that was refused, what is allowed, and the next step. The command line prints the line
-and exits with status 2; a library user catches `TimeVLMError`.
+Every message holds the value that was refused, what is allowed, and the next step. The command
+line prints the line and exits with status 2; a library user catches `TimeVLMError`.
 """
 
 

@@ -118,16 +118,10 @@ class Spans:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """What reading text gives: `hidden (B, L, D)` after the final norm, and the new state.
-
-    After a prompt that ranked the vision tokens, `ranking (B, T)` is the attention that each
-    held vision token got and `kept (B, T)` marks those that went on.
-    """
+    """What reading text gives: `hidden (B, L, D)` after the final norm, and the new state."""
 
     hidden: Tensor
     state: HybridState
-    ranking: Tensor | None = None
-    kept: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -275,8 +269,10 @@ class HybridLM(nn.Module):
             held_prefix=TokenStore(),
             held_video=TokenStore(),
             prompted=True,
+            ranking=joint.ranking,
+            kept=joint.kept,
         )
-        return TextOutput(hidden, state, joint.ranking, joint.kept)
+        return TextOutput(hidden, state)
 
     def read_text(self, x: Tensor, state: HybridState, lengths: Tensor | None = None) -> TextOutput:
         """Read text `x (B, L, D)` after the prompt: answer tokens, one or many at a time."""

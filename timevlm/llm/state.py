@@ -122,7 +122,9 @@ class HybridState:
     num_video_total: Tensor  # (B,) vision tokens that the whole video will have
     held_prefix: TokenStore = TokenStore()  # residual stream at the split layer, (B, T, D)
     held_video: TokenStore = TokenStore()
-    prompted: bool = False  # True once a prompt has chosen its vision tokens
+    prompted: bool = False  # True once a prompt has been read
+    ranking: Tensor | None = None  # (B, T) attention of the last prompt token to held_video
+    kept: Tensor | None = None  # (B, T) which of them went on to the deep layers
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
@@ -134,6 +136,8 @@ class HybridState:
             num_video_total=fn(self.num_video_total),
             held_prefix=self.held_prefix.map(fn),
             held_video=self.held_video.map(fn),
+            ranking=None if self.ranking is None else fn(self.ranking),
+            kept=None if self.kept is None else fn(self.kept),
         )
 
     def to(self, device: torch.device | str) -> "HybridState":

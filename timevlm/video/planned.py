@@ -82,7 +82,7 @@ def plan_runs(index: VideoIndex, wanted_pts: np.ndarray) -> list[Run]:
             first -= 1
         if groups and first <= reach[-1][1]:
             groups[-1].extend(positions.tolist())
-            reach[-1] = (reach[-1][0], gop)
+            reach[-1] = (min(first, reach[-1][0]), gop)
         else:
             groups.append(positions.tolist())
             reach.append((first, gop))

@@ -1,0 +1,50 @@
+"""Train the embedded model `nano` from nothing on the procedural world.
+
+    python scripts/train_nano.py --folder runs/nano --vision-minutes 8 --minutes 75
+
+Both phases follow a budget in minutes and resume from the folder after an interruption: run the
+same command again. The result is written to `--out` (weights in float16, tokenizer, config).
+On two cores the default budget sees about a hundred thousand questions.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from timevlm.training.batches import BatchConfig
+from timevlm.training.loop import PhaseConfig, answer_phase, vision_phase
+from timevlm.training.nano import build_nano, export_nano
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
+    parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
+    parser.add_argument("--minutes", type=float, default=75.0, help="second phase")
+    parser.add_argument("--videos", type=int, default=8, help="videos a step")
+    parser.add_argument("--turns", type=int, default=12, help="questions a video")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="of the first weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/nano/export"))
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(args.seed)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    (args.folder / "settings.json").write_text(json.dumps(settings, indent=1))
+    model, processor = build_nano()
+    logging.info("nano has %.2fM parameters", sum(p.numel() for p in model.parameters()) / 1e6)
+    vision = PhaseConfig(name="vision", minutes=args.vision_minutes, peak_rate=3e-3)
+    vision_phase(model, vision, args.folder)
+    answers = PhaseConfig(name="answers", minutes=args.minutes, peak_rate=args.rate)
+    batches = BatchConfig(num_videos=args.videos, turns_per_video=args.turns)
+    answer_phase(model, processor, answers, args.folder, batches)
+    export_nano(model, processor, args.out)
+    logging.info("wrote %s", args.out)
+
+
+if __name__ == "__main__":
+    main()

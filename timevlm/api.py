@@ -1,0 +1,380 @@
+"""The Python API: load a model, watch a video once, ask it any number of times.
+
+vlm = TimeVLM.from_pretrained("nano")
+memory = vlm.watch("video.mp4", fps=1)
+print(vlm.ask(memory, "What colour is the first shape?").text)
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from timevlm.cache import file_sha256
+from timevlm.errors import InputError, ModelError
+from timevlm.evidence import evidence_spans, frame_interval
+from timevlm.generation import (
+    candidate_log_likelihoods,
+    generate_answer,
+    mean_probability,
+    read_prompt,
+)
+from timevlm.llm.ssd import choose_backend
+from timevlm.loading import load_model, resolve_device, resolve_dtype
+from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
+from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
+from timevlm.processing import TimeVLMProcessor
+from timevlm.results import Answer, Caption, Span, Timings
+from timevlm.tasks.captioning import CAPTION_PROMPT, drop_repeats, parse_captions
+from timevlm.tasks.grounding import grounding_prompt, merge_spans, parse_spans
+from timevlm.tasks.qa import candidate_texts, check_choices, choice_confidences, question_prompt
+from timevlm.tasks.times import mark_times, unmark_times
+from timevlm.video.frames import FrameBatch
+from timevlm.video.limits import DecodeLimits
+from timevlm.video.reader import open_video
+from timevlm.video.sampling import SamplingPlan
+
+MEMORY_SUFFIX = ".tvm"
+MAX_ANSWER_TOKENS = 48
+MAX_SPANS = 8
+MAX_CAPTION_TOKENS = 4096
+# Reading 64 frames at a time keeps the vision tower busy and memory small.
+FRAMES_PER_BATCH = 64
+LOW_CONFIDENCE = 0.5
+
+Progress = Callable[[int, int], None]
+
+
+class TimeVLM:
+    """A loaded model. Methods change nothing in it: one instance serves any number of videos."""
+
+    def __init__(
+        self, model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, name: str
+    ) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.name = name
+        self.fingerprint = model_fingerprint(model)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "nano",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        ssd_backend: str = "auto",
+    ) -> "TimeVLM":
+        """Load the embedded "nano", a folder, or a hub id.
+
+        Raises `ModelError` when the name is unknown, a file is missing, or the device, dtype or
+        SSD backend cannot be used.
+        """
+        target = resolve_device(device)
+        model, processor = load_model(name_or_path, dtype=resolve_dtype(dtype, target))
+        model.llm.set_backend(choose_backend(ssd_backend, target.type))
+        return cls(model.to(target), processor, str(name_or_path))
+
+    @property
+    def default_fps(self) -> float:
+        """Frames a second when the caller names no rate."""
+        return self.model.config.default_fps
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames that the model reads."""
+        return self.model.config.frame_size
+
+    @property
+    def trained_on(self) -> str:
+        """What the model knows, in one line for people; empty when its makers did not say."""
+        return self.model.config.trained_on
+
+    # ---- watch ----------------------------------------------------------------------------
+
+    def make_plan(
+        self,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        max_frames: int | None = None,
+    ) -> SamplingPlan:
+        """A sampling plan with this model's defaults where nothing is asked."""
+        if fps is None and max_frames is None:
+            fps, max_frames = self.default_fps, self.model.config.default_max_frames
+        return SamplingPlan(
+            start=start, end=end, fps=fps, max_frames=max_frames, resolution=self.frame_size
+        )
+
+    def watch(
+        self,
+        source: str | Path | Iterable[FrameBatch],
+        *,
+        plan: SamplingPlan | None = None,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        max_frames: int | None = None,
+        progress: Progress | None = None,
+        isolate: bool = False,
+        limits: DecodeLimits | None = None,
+    ) -> VideoMemory:
+        """Watch a video in one streaming pass and return the memory of it.
+
+        `source` is a file, or a stream of `FrameBatch` with an attribute `planned_seconds` (see
+        `timevlm.video.frames.TensorFrames`). `plan` overrides fps, start, end and max_frames.
+        `progress(done, planned)` is called after every batch. Raises `VideoError` or `PlanError`.
+        """
+        if plan is None:
+            plan = self.make_plan(fps=fps, start=start, end=end, max_frames=max_frames)
+        if plan.resolution is None:
+            plan = replace(plan, resolution=self.frame_size)
+        if not isinstance(source, str | Path):
+            return self._watch_stream(source, plan, progress)
+        path = Path(source)
+        with open_video(
+            path, plan, limits=limits, batch_size=FRAMES_PER_BATCH, isolate=isolate
+        ) as reader:
+            memory = self._watch_stream(reader, plan, progress)
+            planned = len(reader.planned_seconds)
+            lost = [f"{planned - memory.num_frames} of {planned} frames could not be decoded"]
+            warnings = [*reader.warnings] or (lost if memory.num_frames < planned else [])
+            video_end = max(memory.video_end, reader.info.end_seconds)
+            if plan.end is not None:
+                video_end = max(memory.end_seconds, min(video_end, plan.end))
+            return replace(
+                memory,
+                video_path=str(path),
+                video_sha256=file_sha256(path),
+                video_end=video_end,
+                timings=replace(memory.timings, decode=reader.decode_seconds),
+                warnings=tuple(warnings),
+            )
+
+    @torch.inference_mode()
+    def _watch_stream(
+        self,
+        stream: Iterable[FrameBatch],
+        plan: SamplingPlan,
+        progress: Progress | None,
+    ) -> VideoMemory:
+        planned = torch.as_tensor(stream.planned_seconds, dtype=torch.float64)
+        builder = MemoryBuilder(self.model, self.processor, planned)
+        done = 0
+        for batch in stream:
+            builder.add(batch)
+            done += batch.pixels.shape[0]
+            if progress is not None:
+                progress(done, len(planned))
+        state, held_seconds, frame_seconds = builder.finish()
+        step = float(frame_seconds[-1] - frame_seconds[-2]) if len(frame_seconds) > 1 else 0.0
+        return VideoMemory(
+            state=state,
+            held_seconds=held_seconds,
+            frame_seconds=frame_seconds,
+            video_end=float(frame_seconds[-1]) + step,
+            model_name=self.name,
+            model_fingerprint=self.fingerprint,
+            plan=plan.to_dict(),
+            timings=Timings(
+                decode=0.0,
+                encode=builder.encode_seconds,
+                prefill=builder.prefill_seconds,
+                generate=0.0,
+            ),
+        )
+
+    def remember(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> VideoMemory:
+        """The memory of `video`: itself, loaded from a saved memory, or watched now.
+
+        Raises `MemoryFileError` for a memory of another model.
+        """
+        if isinstance(video, VideoMemory):
+            if video.model_fingerprint != self.fingerprint:
+                raise InputError(
+                    f"the memory was made by model {video.model_name!r}, not by {self.name!r} as "
+                    "loaded; watch the video again"
+                )
+            return video
+        if isinstance(video, str | Path) and Path(video).suffix == MEMORY_SUFFIX:
+            memory = VideoMemory.load(video, self.fingerprint)
+            return replace(memory, state=memory.state.to(self.model.device))
+        return self.watch(video)
+
+    # ---- ask ------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def ask(
+        self,
+        video: VideoMemory | str | Path | Iterable[FrameBatch],
+        question: str,
+        *,
+        choices: Sequence[str] | None = None,
+        history: Sequence[tuple[str, str]] = (),
+        seed: int | None = None,
+    ) -> Answer:
+        """Answer a question, with the seconds that the answer rests on.
+
+        With `choices`, each is scored by likelihood and the best is returned. `history` holds
+        earlier (question, answer) turns. Decoding is greedy; `seed` only matters to models whose
+        kernels are random. Raises `InputError` or `ChoiceError`.
+        """
+        if seed is not None:
+            torch.manual_seed(seed)
+        memory = self.remember(video)
+        style = self.model.config.choice_style
+        frames = memory.frame_seconds.tolist()
+        started = time.perf_counter()
+        text = mark_times(question_prompt(question, choices or (), style=style), frames)
+        prompt_ids = self.processor.prompt_ids(text, history)
+        prompt = read_prompt(self.model, memory.state, prompt_ids)
+        if choices is None:
+            choice = None
+            answer, confidence = self._write(prompt_ids, prompt)
+        else:
+            choice, confidence = self._choose(prompt, choices, frames)
+            answer = check_choices(choices)[choice]
+        return Answer(
+            question=question,
+            text=answer,
+            choice=choice,
+            choices=tuple(choices or ()),
+            confidence=confidence,
+            evidence=self._evidence(memory, prompt),
+            timings=replace(memory.timings, generate=time.perf_counter() - started),
+            plan=memory.plan,
+            warnings=memory.warnings,
+            video=memory.video_path,
+            model=self.name,
+        )
+
+    def _write(self, prompt_ids: Sequence[int], prompt: TimeVLMOutput) -> tuple[str, float]:
+        """A free answer and its confidence."""
+        ids, log_probabilities = generate_answer(
+            self.model,
+            prompt_ids,
+            prompt,
+            end_token_id=self.processor.end_token_id,
+            pad_token_id=self.processor.pad_token_id,
+            max_new_tokens=MAX_ANSWER_TOKENS,
+        )
+        text = unmark_times(self.processor.decode(ids)).strip()
+        return text, mean_probability(log_probabilities)
+
+    def _choose(
+        self, prompt: TimeVLMOutput, choices: Sequence[str], frames: Sequence[float]
+    ) -> tuple[int, float]:
+        """Index of the likeliest choice and its probability among the choices."""
+        config = self.model.config
+        texts = candidate_texts(choices, style=config.choice_style)
+        marked = [mark_times(text, frames, "from") for text in texts]
+        if len(set(marked)) < len(marked):  # two times that fall on one frame
+            marked = list(texts)
+        candidates = [self.processor.answer_ids(text) for text in marked]
+        scores = candidate_log_likelihoods(self.model, prompt, candidates)
+        confidences = choice_confidences(scores, config.choice_temperature)
+        best = max(range(len(scores)), key=lambda i: confidences[i])
+        return best, confidences[best]
+
+    def _evidence(self, memory: VideoMemory, prompt: TimeVLMOutput) -> tuple[Span, ...]:
+        """Spans that the question's ranking chose; none for a model that does not rank."""
+        ranking = prompt.state.ranking
+        if ranking is None:
+            return ()
+        return evidence_spans(
+            ranking[0].cpu(), memory.held_seconds, memory.frame_seconds, memory.end_seconds
+        )
+
+    # ---- ground and caption ---------------------------------------------------------------
+
+    @torch.inference_mode()
+    def ground(
+        self, video: VideoMemory | str | Path | Iterable[FrameBatch], query: str
+    ) -> list[Span]:
+        """When `query` happens: spans in time order, inside the video, with scores.
+
+        The answer is decoded under a grammar whose times are those of the watched frames. A span
+        reaches from its first frame to the end of its last one. Raises `InputError`.
+        """
+        memory = self.remember(video)
+        frames = memory.frame_seconds.tolist()
+        prompt_ids = self.processor.prompt_ids(mark_times(grounding_prompt(query), frames))
+        grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
+        ids, log_probabilities = generate_answer(
+            self.model,
+            prompt_ids,
+            read_prompt(self.model, memory.state, prompt_ids),
+            end_token_id=self.processor.end_token_id,
+            pad_token_id=self.processor.pad_token_id,
+            max_new_tokens=MAX_SPANS * 16,
+            grammar=grammar,
+        )
+        score = mean_probability(log_probabilities)
+        found = []
+        for start, end in parse_spans(self.processor.decode(ids)):
+            found.append((*self._interval(start, end, memory), score))
+        return [Span(start=s, end=e, score=p) for s, e, p in merge_spans(sorted(found))]
+
+    @torch.inference_mode()
+    def caption(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> list[Caption]:
+        """Dense captions in time order, each with the interval that it describes."""
+        memory = self.remember(video)
+        frames = memory.frame_seconds.tolist()
+        prompt_ids = self.processor.prompt_ids(CAPTION_PROMPT)
+        ids, log_probabilities = generate_answer(
+            self.model,
+            prompt_ids,
+            read_prompt(self.model, memory.state, prompt_ids),
+            end_token_id=self.processor.end_token_id,
+            pad_token_id=self.processor.pad_token_id,
+            max_new_tokens=MAX_CAPTION_TOKENS,
+            grammar=self.processor.caption_grammar(frames),
+        )
+        score = mean_probability(log_probabilities)
+        captions = []
+        for start, end, text in drop_repeats(parse_captions(self.processor.decode(ids))):
+            first, last = self._interval(start, end, memory)
+            captions.append(Caption(start=first, end=last, text=text, score=score))
+        return captions
+
+    def _interval(
+        self, start_seconds: float, end_seconds: float, memory: VideoMemory
+    ) -> tuple[float, float]:
+        """Exact seconds of a span written with rounded timestamps of its first and last frame."""
+        frames = memory.frame_seconds
+        first = int((frames - start_seconds).abs().argmin())
+        last = max(first, int((frames - end_seconds).abs().argmin()))
+        return frame_interval(first, last, frames.tolist(), memory.end_seconds)
+
+    def chat(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> "ChatSession":
+        """A conversation about one video."""
+        return ChatSession(self, self.remember(video))
+
+
+class ChatSession:
+    """Questions about one memory; earlier turns stand before the next question."""
+
+    max_turns = 4  # turns that a question still sees
+
+    def __init__(self, vlm: TimeVLM, memory: VideoMemory) -> None:
+        self.vlm = vlm
+        self.memory = memory
+        self.history: list[tuple[str, str]] = []
+
+    def send(self, text: str) -> Answer:
+        """Answer the next question and remember the turn."""
+        answer = self.vlm.ask(self.memory, text, history=self.history[-self.max_turns :])
+        self.history.append((text, answer.text))
+        return answer
+
+
+def is_low(confidence: float) -> bool:
+    """Whether an answer should come with a word of caution."""
+    return not math.isfinite(confidence) or confidence < LOW_CONFIDENCE
+
+
+__all__ = ["ChatSession", "ModelError", "TimeVLM", "is_low"]

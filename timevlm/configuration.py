@@ -1,0 +1,68 @@
+"""Configuration of the whole video-language model, as a transformers configuration."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig, SiglipVisionConfig
+
+from timevlm.errors import ModelError
+from timevlm.llm.config import HybridConfig
+
+CHOICE_STYLES = ("text", "letter")
+
+
+class TimeVLMConfig(PreTrainedConfig):
+    """Vision tower, token merging, projector and hybrid LLM.
+
+    `llm_config` holds the arguments of `HybridConfig`, `vision_config` those of transformers'
+    `SiglipVisionConfig`. Raises `ModelError` on a contradiction.
+    """
+
+    model_type = "timevlm"
+
+    llm_config: dict | None = None
+    vision_config: dict | None = None
+    tokens_per_frame: int = 16  # ToMe merges each frame's patches down to this many
+    tome_heads: int = 16  # head slices that the merging metric averages
+    image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
+    image_std: list[float] | None = None
+    frame_token_id: int = 5  # stands for one vision token in the ids
+    prefix_length: int = 2  # text tokens before the video
+    default_fps: float = 1.0  # frames a second when the caller names no rate
+    default_max_frames: int | None = None
+    choice_style: str = "text"  # how options are scored: their own text, or letters
+    choice_temperature: float = 1.0  # fitted on validation questions
+    trained_on: str = ""  # one line for people: what the model knows
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.llm_config = HybridConfig(**self.llm_config).to_dict() if self.llm_config else None
+        self.vision_config = dict(self.vision_config or {})
+        self.image_mean = list(self.image_mean or [0.5, 0.5, 0.5])
+        self.image_std = list(self.image_std or [0.5, 0.5, 0.5])
+        if self.choice_style not in CHOICE_STYLES:
+            raise ModelError(
+                f"choice_style {self.choice_style!r} is unknown; use {' or '.join(CHOICE_STYLES)}"
+            )
+        if self.tokens_per_frame < 1 or self.default_fps <= 0:
+            raise ModelError(
+                f"tokens_per_frame {self.tokens_per_frame} and default_fps {self.default_fps} "
+                "must be positive"
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def llm(self) -> HybridConfig:
+        """The hybrid LLM's configuration."""
+        if self.llm_config is None:
+            raise ModelError("the configuration has no llm_config; give the hybrid LLM's sizes")
+        return HybridConfig(**self.llm_config)
+
+    @property
+    def vision(self) -> SiglipVisionConfig:
+        """The vision tower's configuration, without its pooling head."""
+        return SiglipVisionConfig(**{**self.vision_config, "vision_use_head": False})
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames that the vision tower reads."""
+        size = self.vision.image_size
+        return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -1,0 +1,130 @@
+"""Decoding answers: likelihood of candidates, and generation under a token grammar."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
+from timevlm.tasks.grammar import AllowedTokens
+
+
+class Grammar(Protocol):
+    """Which tokens may follow; states are values (see `timevlm.tasks.grammar`)."""
+
+    def start(self) -> object:
+        """The state before the first token."""
+
+    def allowed(self, state: object) -> AllowedTokens:
+        """Tokens that may come next."""
+
+    def advance(self, state: object, token_id: int) -> object:
+        """The state after a token."""
+
+    def finished(self, state: object) -> bool:
+        """Whether the answer is complete."""
+
+
+class GrammarLogits(LogitsProcessor):
+    """Forbids every token that the grammar does not allow. One answer at a time."""
+
+    def __init__(self, grammar: Grammar, prompt_length: int) -> None:
+        self.grammar = grammar
+        self.prompt_length = prompt_length
+        self._state = grammar.start()
+        self._consumed = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (1, V) with -inf where a token is not allowed after `input_ids (1, L)`."""
+        written = input_ids[0, self.prompt_length :].tolist()
+        for token_id in written[self._consumed :]:
+            self._state = self.grammar.advance(self._state, token_id)
+        self._consumed = len(written)
+        if self.grammar.finished(self._state):
+            return scores
+        allowed = torch.tensor(self.grammar.allowed(self._state).ids, device=scores.device)
+        masked = torch.full_like(scores, -torch.inf)
+        masked[:, allowed] = scores[:, allowed]
+        return masked
+
+
+def read_prompt(
+    model: TimeVLMForConditionalGeneration, state: object, prompt_ids: Sequence[int]
+) -> TimeVLMOutput:
+    """Read a prompt after a watched video: next-token logits, and the state that follows."""
+    ids = torch.tensor([list(prompt_ids)], device=model.device)
+    return model(input_ids=ids, state=state)
+
+
+def candidate_log_likelihoods(
+    model: TimeVLMForConditionalGeneration,
+    prompt: TimeVLMOutput,
+    candidates: Sequence[Sequence[int]],
+) -> list[float]:
+    """Log-probability of each candidate answer, its end token included, after the prompt.
+
+    Every candidate forks the prompt's state; one after the other, so that a long memory's keys
+    are not copied once per candidate.
+    """
+    first = F.log_softmax(prompt.logits[0, -1], dim=-1)
+    results = []
+    for candidate in candidates:
+        total = float(first[candidate[0]])
+        if len(candidate) > 1:
+            ids = torch.tensor([list(candidate)], device=model.device)
+            out = model(input_ids=ids[:, :-1], state=prompt.state)
+            log_probabilities = F.log_softmax(out.logits[0], dim=-1)
+            total += float(log_probabilities.gather(1, ids[0, 1:, None]).sum())
+        results.append(total)
+    return results
+
+
+def generate_answer(
+    model: TimeVLMForConditionalGeneration,
+    prompt_ids: Sequence[int],
+    prompt: TimeVLMOutput,
+    *,
+    end_token_id: int,
+    pad_token_id: int,
+    max_new_tokens: int,
+    grammar: Grammar | None = None,
+) -> tuple[list[int], list[float]]:
+    """Greedy answer ids without the end token, and the log-probability of every token written.
+
+    Probabilities are those after the grammar, among allowed tokens; the end token's is included.
+    """
+    ids = torch.tensor([list(prompt_ids)], device=model.device)
+    processors = LogitsProcessorList()
+    if grammar is not None:
+        processors.append(GrammarLogits(grammar, ids.shape[1]))
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        prompt_output=prompt,
+        logits_processor=processors,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=end_token_id,
+        pad_token_id=pad_token_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    written = out.sequences[0, ids.shape[1] :].tolist()
+    log_probabilities = [
+        float(F.log_softmax(scores[0].float(), dim=-1)[token])
+        for token, scores in zip(written, out.scores, strict=True)
+    ]
+    if written and written[-1] == end_token_id:
+        written = written[:-1]
+    return written, log_probabilities
+
+
+def mean_probability(log_probabilities: Sequence[float]) -> float:
+    """Geometric mean of token probabilities, 0..1: the confidence of a written answer."""
+    if not log_probabilities:
+        return 0.0
+    return math.exp(sum(log_probabilities) / len(log_probabilities))

@@ -1,0 +1,246 @@
+"""The video-language model: vision tower, token merging, projector and hybrid LLM.
+
+`TimeVLMForConditionalGeneration` is a transformers model: `from_pretrained`, `save_pretrained`,
+`generate`. Its cache is not transformers' `Cache` but a `HybridState`, a value that can be forked;
+it is passed and returned as `state`. Importing this module registers the Auto classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers.utils import ModelOutput
+
+from timevlm.configuration import TimeVLMConfig
+from timevlm.errors import InputError
+from timevlm.llm.hybrid import HybridLM
+from timevlm.llm.ssd import choose_backend
+from timevlm.llm.state import HybridState, compact_rows, valid_mask
+from timevlm.processing import TimeVLMProcessor
+from timevlm.vision.encoder import VisionEncoder
+from timevlm.vision.projector import MLPProjector
+from timevlm.vision.tome import merge_tokens
+
+IGNORE_INDEX = -100  # label of tokens that the loss skips
+
+
+@dataclass
+class TimeVLMOutput(ModelOutput):
+    """`logits (B, T, V)` of the text after the video, `loss` if labels were given, new `state`.
+
+    Rows of text are right-padded, or left-padded when the input was, so that `logits[:, -1]` is
+    what `generate` expects.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    state: HybridState | None = None
+
+
+class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Answers text about a video that stands before it (TimeViper, section 3)."""
+
+    config_class = TimeVLMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    _is_stateful = True  # a recurrent state cannot be rewound
+
+    def __init__(self, config: TimeVLMConfig) -> None:
+        super().__init__(config)
+        llm = config.llm
+        self.vision = VisionEncoder(
+            config.vision, image_mean=config.image_mean, image_std=config.image_std
+        )
+        self.projector = MLPProjector(config.vision.hidden_size, llm.hidden_size)
+        self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Every part draws its own weights when it is built, and loading is strict.
+        return
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Embedding table of the LLM."""
+        return self.llm.backbone.embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding table."""
+        self.llm.backbone.embeddings = value
+
+    # ---- vision ---------------------------------------------------------------------------
+
+    def encode_frames(self, pixels: Tensor) -> Tensor:
+        """Frames uint8 (N, 3, H, W), any size -> LLM inputs (N, tokens_per_frame, D)."""
+        patches = self.vision(pixels)
+        merged, _ = merge_tokens(patches, self.config.tokens_per_frame, self.config.tome_heads)
+        return self.projector(merged)
+
+    def embed_with_frames(self, ids: Tensor, frames: Tensor) -> Tensor:
+        """Embed ids (T,), putting `frames (N, K, D)` in order where ids are frame tokens.
+
+        Raises `InputError` when the ids hold another number of frame tokens than N * K.
+        """
+        x = self.llm.embed(ids)
+        is_frame = ids == self.config.frame_token_id
+        wanted, given = int(is_frame.sum()), frames.shape[0] * frames.shape[1]
+        if wanted != given:
+            raise InputError(
+                f"the text has places for {wanted} vision tokens, but the frames give {given}; "
+                "build both with the same processor"
+            )
+        return x.masked_scatter(is_frame[:, None], frames.flatten(0, 1).to(x.dtype))
+
+    # ---- the transformers interface -------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        frame_counts: Sequence[int] | Tensor | None = None,
+        labels: Tensor | None = None,
+        state: HybridState | None = None,
+        prompt_output: TimeVLMOutput | None = None,
+        use_cache: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> TimeVLMOutput:
+        """Read ids (B, L) in one call: prefix, video and text, or only text after a `state`.
+
+        pixel_values_videos: uint8 (sum of frame_counts, 3, H, W), frames of all rows in order.
+        labels (B, L): next-token targets over the text, IGNORE_INDEX elsewhere; the last token
+        before a row's first label ranks the vision tokens.
+        state: with a state that has read a video, ids are the prompt; later, the next tokens.
+        prompt_output: the output of an earlier call on these very ids, handed back as it is, so
+        that a caller can look at it before `generate` goes on from it.
+        """
+        del frame_counts, use_cache, return_dict  # part of the interface; the ids say it all
+        if prompt_output is not None:
+            return prompt_output
+        left_padded = attention_mask is not None and not bool(attention_mask[:, 0].all())
+        if state is not None and state.prompted:
+            return self._output(input_ids, None, state, None, left_padded)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        ids, lengths = compact_rows(input_ids, attention_mask.bool())
+        if lengths is None:
+            lengths = ids.new_full((ids.shape[0],), ids.shape[1])
+        if labels is not None:
+            labels, _ = compact_rows(labels, attention_mask.bool())
+        if state is not None:
+            return self._output(ids, lengths, state, labels, left_padded)
+        return self._read_rows(ids, lengths, pixel_values_videos, labels, left_padded)
+
+    def _read_rows(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        pixels: Tensor | None,
+        labels: Tensor | None,
+        left_padded: bool,
+    ) -> TimeVLMOutput:
+        """Right-padded whole rows: read prefix, video and text one after the other."""
+        valid = valid_mask(lengths, ids.shape[1])
+        position = torch.arange(ids.shape[1], device=ids.device)
+        is_frame = (ids == self.config.frame_token_id) & valid
+        last_frame = torch.where(is_frame, position, -1).amax(dim=1)
+        start = self.config.prefix_length
+        video_length = (last_frame + 1 - start).clamp(min=0)
+        text_length = lengths - start - video_length
+        if int(text_length.min()) < 1:
+            raise InputError("a row has no text after its video; end each row with a prompt")
+        frames = self.llm.lm_head.weight.new_zeros(0, 1, self.config.llm.hidden_size)
+        if pixels is not None:
+            frames = self.encode_frames(pixels)
+        x = self.embed_with_frames(ids[valid], frames)
+        x = torch.zeros(*ids.shape, x.shape[-1], dtype=x.dtype, device=x.device).masked_scatter(
+            valid[..., None], x
+        )
+        video_end = start + video_length
+        in_video = (position >= start) & (position < video_end[:, None])
+        in_text = (position >= video_end[:, None]) & valid
+        state = self.llm.init_state(video_length)
+        state = self.llm.read_prefix(x[:, :start], state)
+        if int(video_length.max()):
+            video, video_lengths = compact_rows(x, in_video)
+            state = self.llm.read_video(video, state, video_lengths)
+        text_ids, _ = compact_rows(ids, in_text)
+        if labels is not None:
+            labels, _ = compact_rows(labels, in_text)
+        return self._output(text_ids, text_length, state, labels, left_padded)
+
+    def _output(
+        self,
+        ids: Tensor,
+        lengths: Tensor | None,
+        state: HybridState,
+        labels: Tensor | None,
+        left_padded: bool,
+    ) -> TimeVLMOutput:
+        x = self.llm.embed(ids)
+        if lengths is not None and int(lengths.min()) == ids.shape[1]:
+            lengths = None
+        if state.prompted:
+            out = self.llm.read_text(x, state, lengths)
+        else:
+            rank_index = None
+            if labels is not None:
+                labelled = (labels != IGNORE_INDEX).to(torch.uint8)
+                rank_index = (labelled.argmax(dim=1) - 1).clamp(min=0)
+            out = self.llm.read_prompt(x, state, lengths, rank_index)
+        logits = self.llm.logits(out.hidden)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(
+                logits[:, :-1].flatten(0, 1),
+                labels[:, 1 : logits.shape[1]].flatten(),
+                ignore_index=IGNORE_INDEX,
+            )
+        if left_padded and lengths is not None:
+            shift = logits.shape[1] - lengths
+            index = torch.arange(logits.shape[1], device=logits.device) - shift[:, None]
+            index = index.clamp(min=0)[..., None].expand_as(logits)
+            logits = logits.gather(1, index)
+        return TimeVLMOutput(loss=loss, logits=logits, state=out.state)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Arguments of `forward`: everything at first, then the newest token and the state."""
+        if not is_first_iteration:
+            return {"input_ids": input_ids[:, -1:], "state": kwargs["state"]}
+        names = (
+            "attention_mask",
+            "pixel_values_videos",
+            "frame_counts",
+            "state",
+            "prompt_output",
+        )
+        return {"input_ids": input_ids, **{name: kwargs.get(name) for name in names}}
+
+    def _update_model_kwargs_for_generation(
+        self,
+        outputs: TimeVLMOutput,
+        model_kwargs: dict[str, Any],
+        is_encoder_decoder: bool = False,
+        num_new_tokens: int = 1,
+    ) -> dict[str, Any]:
+        return {**model_kwargs, "state": outputs.state}
+
+
+AutoConfig.register("timevlm", TimeVLMConfig)
+AutoModelForImageTextToText.register(TimeVLMConfig, TimeVLMForConditionalGeneration)
+AutoProcessor.register(TimeVLMConfig, TimeVLMProcessor)

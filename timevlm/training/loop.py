@@ -1,0 +1,195 @@
+"""The training loop: two phases, a budget in minutes, resumable at any moment.
+
+Phase "vision" teaches the vision tower patch labels; phase "answers" teaches the whole model to
+answer. The learning rate follows the share of the phase's time that is spent, so that a budget in
+minutes gives a finished schedule on any machine.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.render import render_frames
+from timevlm.training.batches import Batch, BatchConfig, VideoSample, make_batch, sample_videos
+from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from timevlm.training.objective import (
+    AnswerObjective,
+    PatchLabels,
+    PatchObjective,
+    patch_labels,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """Budget and optimisation of one phase."""
+
+    name: str
+    minutes: float
+    peak_rate: float
+    warmup_share: float = 0.03  # of the phase's time
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    checkpoint_seconds: float = 120.0
+    log_every: int = 10
+
+
+def learning_rate(config: PhaseConfig, share: float) -> float:
+    """Linear warm-up, then half a cosine to 2 % of the peak; `share` of the time spent, 0..1."""
+    if share < config.warmup_share:
+        return config.peak_rate * max(share / config.warmup_share, 0.02)
+    rest = min(1.0, (share - config.warmup_share) / (1 - config.warmup_share))
+    return config.peak_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * rest)))
+
+
+def make_optimizer(module: nn.Module, config: PhaseConfig) -> torch.optim.AdamW:
+    """AdamW over what is trainable; matrices decay, scales, biases and scan parameters do not."""
+    trainable = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for n, p in trainable if p.dim() >= 2 and "embeddings" not in n]
+    chosen = {id(p) for p in decayed}
+    rest = [p for _, p in trainable if id(p) not in chosen]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
+    groups.append({"params": rest, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=config.peak_rate, betas=(0.9, 0.98), fused=True)
+
+
+StepFn = Callable[[int], tuple[Tensor, dict[str, float]]]
+
+
+def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: Path) -> None:
+    """Train until the phase's minutes are spent. `step_fn(step)` gives (loss, numbers to log)."""
+    accelerator = Accelerator()
+    optimizer = make_optimizer(module, config)
+    phase_folder = folder / config.name
+    progress = load_checkpoint(phase_folder, module, optimizer) or Progress(phase=config.name)
+    module.to(accelerator.device)
+    optimizer = accelerator.prepare(optimizer)
+    budget = config.minutes * 60
+    log = (folder / "log.jsonl").open("a")
+    last_saved, recent = time.monotonic(), []
+    with log:
+        while progress.seconds < budget:
+            started = time.monotonic()
+            rate = learning_rate(config, progress.seconds / budget)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss, numbers = step_fn(progress.step)
+            accelerator.backward(loss)
+            norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
+            if torch.isfinite(norm):  # a bad batch must not spoil the weights
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.step += 1
+            progress.seconds += time.monotonic() - started
+            recent.append({"loss": float(loss.detach()), "grad_norm": float(norm), **numbers})
+            if progress.step % config.log_every == 0:
+                _write(log, config.name, progress, rate, recent)
+                recent = []
+            if time.monotonic() - last_saved > config.checkpoint_seconds:
+                save_checkpoint(phase_folder, module, optimizer.optimizer, progress)
+                last_saved = time.monotonic()
+    save_checkpoint(phase_folder, module, optimizer.optimizer, progress)
+
+
+def _write(
+    log: object, phase: str, progress: Progress, rate: float, recent: list[dict[str, float]]
+) -> None:
+    means = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
+    line = {
+        "phase": phase,
+        "step": progress.step,
+        "minutes": round(progress.seconds / 60, 3),
+        "learning_rate": rate,
+        **{k: round(v, 5) for k, v in means.items()},
+    }
+    print(json.dumps(line), file=log, flush=True)
+
+
+def vision_phase(
+    model: TimeVLMForConditionalGeneration, config: PhaseConfig, folder: Path, num_frames: int = 96
+) -> None:
+    """Teach the vision tower patch labels on frames drawn from many videos."""
+    objective = PatchObjective(model)
+    size = model.config.frame_size
+    grid = size[0] // model.config.vision.patch_size
+    videos = BatchConfig(num_videos=num_frames // 16, frame_rates=(1.0,))
+
+    def step_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        started = time.monotonic()
+        samples = []
+        generator = torch.Generator().manual_seed(step)
+        for sample in sample_videos(videos, step, first_seed=10_000_000):
+            chosen = torch.randperm(len(sample.seconds), generator=generator)[:16].sort().values
+            samples.append(VideoSample(spec=sample.spec, seconds=sample.seconds[chosen], shift=0))
+        device = model.device
+        pixels = render_frames([(s.spec, s.seconds) for s in samples], size, device)
+        labels = PatchLabels(*(t.to(device) for t in patch_labels(samples, grid)))
+        rendered = time.monotonic() - started
+        loss, shape, colour = objective(pixels, labels)
+        numbers = {"shape_accuracy": float(shape), "colour_accuracy": float(colour)}
+        return loss, {**numbers, "render_seconds": rendered}
+
+    run_phase(objective, step_fn, config, folder)
+
+
+def answer_phase(
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    config: PhaseConfig,
+    folder: Path,
+    batches: BatchConfig,
+) -> None:
+    """Teach the whole model to answer; the vision tower keeps what the first phase taught it."""
+    model.vision.requires_grad_(False)
+    objective = AnswerObjective(model)
+    objective.prefix_ids = tuple(processor.prefix_ids())
+
+    def step_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        started = time.monotonic()
+        batch = training_batch(model, processor, batches, step)
+        rendered = time.monotonic() - started
+        loss, predicted, counted = objective(batch)
+        numbers = {"render_seconds": rendered, **answer_accuracy(batch, predicted, counted)}
+        return loss, {**numbers, "step_seconds": time.monotonic() - started}
+
+    run_phase(objective, step_fn, config, folder)
+
+
+def training_batch(
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    batches: BatchConfig,
+    step: int,
+) -> Batch:
+    """The batch of a training step."""
+    samples = sample_videos(batches, step)
+    size = model.config.frame_size
+    return make_batch(batches, processor, samples, size=size, seed=step, device=model.device)
+
+
+def answer_accuracy(batch: Batch, predicted: Tensor, counted: Tensor) -> dict[str, float]:
+    """Share of answer tokens, and of whole answers, that greedy teacher forcing gets right."""
+    targets = torch.nn.functional.pad(batch.labels[:, 1:], (0, 1), value=-1)
+    right = (predicted == targets) | ~counted
+    return {
+        "token_accuracy": float((right & counted).sum() / counted.sum()),
+        "answer_accuracy": float(right.all(dim=1).float().mean()),
+    }
+
+
+def read_log(path: Path) -> Iterable[dict]:
+    """Lines of a training log, without a torn last one."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue

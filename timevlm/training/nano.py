@@ -1,0 +1,80 @@
+"""The embedded model's shape: sizes, tokenizer vocabulary and processor."""
+
+from pathlib import Path
+
+from timevlm.configuration import TimeVLMConfig
+from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.wording import vocabulary_texts
+from timevlm.tasks.captioning import CAPTION_PROMPT
+from timevlm.tasks.grounding import grounding_prompt
+from timevlm.tokenization import build_tokenizer
+
+TOKENS_PER_FRAME = 8
+TRAINED_ON = (
+    "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
+)
+
+
+def build_processor() -> TimeVLMProcessor:
+    """Tokenizer over the world's words and the tasks' prompts, with byte fallback."""
+    texts = [*vocabulary_texts(), CAPTION_PROMPT, grounding_prompt("a"), "Yes. No. What? How, When"]
+    return TimeVLMProcessor(build_tokenizer(texts), tokens_per_frame=TOKENS_PER_FRAME)
+
+
+def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
+    """Sizes of nano.
+
+    The first attention layer comes after half of the vision tokens have left, and the last two
+    see only those that the question picked: attention is what grows with the square of the
+    length, so it is kept off the bulk of a long video.
+    """
+    return TimeVLMConfig(
+        llm_config={
+            "vocab_size": -(-len(processor.tokenizer) // 64) * 64,
+            "hidden_size": 192,
+            "pattern": "M-M-*-M-*-M*-",
+            "intermediate_size": 576,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "mamba_num_heads": 12,
+            "mamba_head_dim": 32,
+            "ssm_state_size": 64,
+            "chunk_size": 64,
+            "transv": [
+                {"layer": 2, "keep": 0.5, "rule": "uniform"},
+                {"layer": 8, "keep": 0.15, "rule": "attention", "max_keep": 1024},
+            ],
+        },
+        vision_config={
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "image_size": 96,
+            "patch_size": 16,
+        },
+        tokens_per_frame=TOKENS_PER_FRAME,
+        tome_heads=4,
+        frame_token_id=processor.frame_token_id,
+        prefix_length=len(processor.prefix_ids()),
+        default_fps=1.0,
+        choice_style="text",
+        trained_on=TRAINED_ON,
+    )
+
+
+def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
+    """An untrained nano and its processor."""
+    processor = build_processor()
+    return TimeVLMForConditionalGeneration(build_config(processor)), processor
+
+
+def export_nano(
+    model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, folder: Path
+) -> None:
+    """Write weights (float16, half the size at no measurable loss), config and tokenizer."""
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=state)
+    processor.save_pretrained(folder)
