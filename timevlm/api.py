@@ -5,7 +5,6 @@ memory = vlm.watch("video.mp4", fps=1)
 print(vlm.ask(memory, "What colour is the first shape?").text)
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from timevlm.cache import file_sha256
-from timevlm.errors import InputError, ModelError
+from timevlm.errors import InputError
 from timevlm.evidence import evidence_spans, frame_interval
 from timevlm.generation import (
     candidate_log_likelihoods,
@@ -43,7 +42,6 @@ MAX_SPANS = 8
 MAX_CAPTION_TOKENS = 4096
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
-LOW_CONFIDENCE = 0.5
 
 Progress = Callable[[int, int], None]
 
@@ -143,9 +141,9 @@ class TimeVLM:
             planned = len(reader.planned_seconds)
             lost = [f"{planned - memory.num_frames} of {planned} frames could not be decoded"]
             warnings = [*reader.warnings] or (lost if memory.num_frames < planned else [])
-            video_end = max(memory.video_end, reader.info.end_seconds)
-            if plan.end is not None:
-                video_end = max(memory.end_seconds, min(video_end, plan.end))
+            last = float(memory.frame_seconds[-1])
+            asked_end = reader.info.end_seconds if plan.end is None else plan.end
+            video_end = max(last, min(reader.info.end_seconds, asked_end))
             return replace(
                 memory,
                 video_path=str(path),
@@ -372,9 +370,4 @@ class ChatSession:
         return answer
 
 
-def is_low(confidence: float) -> bool:
-    """Whether an answer should come with a word of caution."""
-    return not math.isfinite(confidence) or confidence < LOW_CONFIDENCE
-
-
-__all__ = ["ChatSession", "ModelError", "TimeVLM", "is_low"]
+__all__ = ["ChatSession", "TimeVLM"]

@@ -69,7 +69,8 @@ class HybridConfig:
     transv: tuple[TransV, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "time_step_limit", tuple(self.time_step_limit))
+        low, high = self.time_step_limit  # None, infinity in JSON: no upper bound
+        object.__setattr__(self, "time_step_limit", (low, math.inf if high is None else high))
         object.__setattr__(
             self,
             "transv",
@@ -141,5 +142,5 @@ class HybridConfig:
         values = asdict(self)
         values["transv"] = [asdict(c) for c in self.transv]
         low, high = self.time_step_limit
-        values["time_step_limit"] = [low, high if math.isfinite(high) else 1e30]
+        values["time_step_limit"] = [low, high if math.isfinite(high) else None]
         return values

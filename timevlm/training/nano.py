@@ -54,6 +54,7 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
             "num_attention_heads": 4,
             "image_size": 96,
             "patch_size": 16,
+            "hidden_act": "gelu",  # exact: torch has no fast kernel for the tanh form on a CPU
         },
         tokens_per_frame=TOKENS_PER_FRAME,
         tome_heads=4,
