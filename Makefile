@@ -3,8 +3,8 @@
 # make lint   style and project rules
 # make clean  remove what the commands above made
 #
-# PyPI's torch for Linux brings CUDA libraries. For the smaller CPU build:
-#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# On Linux plain `pip` brings torch with its CUDA libraries; PIP_ARGS is passed to pip, for those
+# who have an index with a smaller CPU build.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,12 +12,13 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt
 
-# The demo video is a seed of the procedural world that is held out from training.
+# The demo video is a seed of the procedural world that is held out from training; the questions
+# were written from its timeline before any model had seen it.
 DEMO_VIDEO ?= demo/demo.mp4
-DEMO_QUESTION ?= What color is the first shape?
-DEMO_CHOICE_QUESTION ?= What color is the first shape?
-DEMO_CHOICES ?= red blue green yellow
-DEMO_GROUND_QUERY ?= the red circle
+DEMO_QUESTION ?= What is shown at 26 s?
+DEMO_CHOICE_QUESTION ?= What colour is the star?
+DEMO_CHOICES ?= red green blue orange
+DEMO_GROUND_QUERY ?= the orange cross
 
 .PHONY: demo test lint clean install install-dev
 

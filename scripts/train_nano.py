@@ -2,6 +2,8 @@
 
     python scripts/train_nano.py --folder runs/nano --vision-minutes 8 --minutes 75
 
+    accelerate launch --cpu --num_processes 2 scripts/train_nano.py ...   a process a core or GPU
+
 Both phases follow a budget in minutes and resume from the folder after an interruption: run the
 same command again. The result is written to `--out` (weights in float16, tokenizer, config).
 On two cores the default budget sees about a hundred thousand questions.
@@ -13,6 +15,7 @@ import logging
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from timevlm.training.batches import BatchConfig
 from timevlm.training.loop import PhaseConfig, answer_phase, vision_phase
@@ -24,7 +27,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
     parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="second phase")
-    parser.add_argument("--videos", type=int, default=8, help="videos a step")
+    parser.add_argument("--videos", type=int, default=4, help="videos a step and process")
     parser.add_argument("--turns", type=int, default=12, help="questions a video")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
@@ -42,8 +45,9 @@ def main() -> None:
     answers = PhaseConfig(name="answers", minutes=args.minutes, peak_rate=args.rate)
     batches = BatchConfig(num_videos=args.videos, turns_per_video=args.turns)
     answer_phase(model, processor, answers, args.folder, batches)
-    export_nano(model, processor, args.out)
-    logging.info("wrote %s", args.out)
+    if PartialState().is_main_process:
+        export_nano(model, processor, args.out)
+        logging.info("wrote %s", args.out)
 
 
 if __name__ == "__main__":

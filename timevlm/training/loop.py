@@ -66,52 +66,73 @@ StepFn = Callable[[int], tuple[Tensor, dict[str, float]]]
 
 
 def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: Path) -> None:
-    """Train until the phase's minutes are spent. `step_fn(step)` gives (loss, numbers to log)."""
+    """Train until the phase's minutes are spent.
+
+    `step_fn(i)` gives (loss, numbers to log) of the i-th piece of data; with several processes
+    (`accelerate launch`) each takes its own piece and gradients are averaged.
+    """
     accelerator = Accelerator()
+    module.to(accelerator.device)
     optimizer = make_optimizer(module, config)
     phase_folder = folder / config.name
     progress = load_checkpoint(phase_folder, module, optimizer) or Progress(phase=config.name)
-    module.to(accelerator.device)
-    optimizer = accelerator.prepare(optimizer)
     budget = config.minutes * 60
-    log = (folder / "log.jsonl").open("a")
     last_saved, recent = time.monotonic(), []
-    with log:
-        while progress.seconds < budget:
-            started = time.monotonic()
-            rate = learning_rate(config, progress.seconds / budget)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, numbers = step_fn(progress.step)
-            accelerator.backward(loss)
-            norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-            if torch.isfinite(norm):  # a bad batch must not spoil the weights
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            progress.step += 1
-            progress.seconds += time.monotonic() - started
-            recent.append({"loss": float(loss.detach()), "grad_norm": float(norm), **numbers})
-            if progress.step % config.log_every == 0:
-                _write(log, config.name, progress, rate, recent)
-                recent = []
-            if time.monotonic() - last_saved > config.checkpoint_seconds:
-                save_checkpoint(phase_folder, module, optimizer.optimizer, progress)
-                last_saved = time.monotonic()
-    save_checkpoint(phase_folder, module, optimizer.optimizer, progress)
+    while progress.seconds < budget:
+        started = time.monotonic()
+        rate = learning_rate(config, progress.seconds / budget)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        piece = progress.step * accelerator.num_processes + accelerator.process_index
+        loss, numbers = step_fn(piece)
+        accelerator.backward(loss)
+        # The clock is averaged too: all processes must agree on when the budget is spent.
+        elapsed = _average_gradients(module, accelerator, time.monotonic() - started)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
+        if torch.isfinite(norm):  # a bad batch must not spoil the weights
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.seconds += elapsed
+        recent.append({"loss": float(loss.detach()), "grad_norm": float(norm), **numbers})
+        if not accelerator.is_main_process:
+            continue
+        if progress.step % config.log_every == 0:
+            _write(folder / "log.jsonl", progress, rate, recent)
+            recent = []
+        if time.monotonic() - last_saved > config.checkpoint_seconds:
+            save_checkpoint(phase_folder, module, optimizer, progress)
+            last_saved = time.monotonic()
+    if accelerator.is_main_process:
+        save_checkpoint(phase_folder, module, optimizer, progress)
+    accelerator.wait_for_everyone()
 
 
-def _write(
-    log: object, phase: str, progress: Progress, rate: float, recent: list[dict[str, float]]
-) -> None:
+def _average_gradients(module: nn.Module, accelerator: Accelerator, seconds: float) -> float:
+    """Average all gradients, and `seconds`, over the processes in one call; the mean seconds."""
+    if accelerator.num_processes == 1:
+        return seconds
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([seconds])])
+    flat = accelerator.reduce(flat, reduction="mean")
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    return float(flat[-1])
+
+
+def _write(path: Path, progress: Progress, rate: float, recent: list[dict[str, float]]) -> None:
     means = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
     line = {
-        "phase": phase,
+        "phase": progress.phase,
         "step": progress.step,
         "minutes": round(progress.seconds / 60, 3),
         "learning_rate": rate,
         **{k: round(v, 5) for k, v in means.items()},
     }
-    print(json.dumps(line), file=log, flush=True)
+    with path.open("a") as log:
+        print(json.dumps(line), file=log)
 
 
 def vision_phase(

@@ -1,0 +1,178 @@
+"""What the benches share: a fresh process per measurement, its peak memory, and the printing.
+
+A process that has allocated once keeps memory for itself, and the next measurement in it would
+look leaner than it is. So every measurement runs in a child process of its own (`run_child`),
+which prints its numbers as one JSON line.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of one unit of ru_maxrss
+
+
+def max_rss() -> int:
+    """Highest resident memory of this process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+
+
+class PeakRSS:
+    """Resident memory of this process inside a `with` block: `before` and `peak`, bytes.
+
+    A thread samples it. If the process's own high-water mark rose in the block, that is the peak
+    and it is exact; if it did not, the samples are the best there is (the mark may be older, or be
+    that of the program which started this one).
+    """
+
+    def __init__(self, interval_seconds: float = 0.002) -> None:
+        self.interval_seconds = interval_seconds
+        self.before = 0
+        self.peak = 0
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._mark = 0
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self.interval_seconds):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    def __enter__(self) -> Self:
+        trim_heap()
+        self.before = self.peak = self._process.memory_info().rss
+        self._mark = max_rss()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, self._process.memory_info().rss)
+        mark = max_rss()
+        if mark > self._mark:
+            self.peak = max(self.peak, mark)
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system, where the C library can (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def run_child(
+    script: str | Path,
+    job: dict,
+    *,
+    max_bytes: int | None = None,
+    max_seconds: float | None = None,
+) -> dict:
+    """Run `script --child JOB` in a fresh process and return the JSON of its last line.
+
+    Over `max_bytes` of resident memory or `max_seconds` the child is killed, and the result is
+    `{"skipped": reason}`. Raises `RuntimeError` with the child's last words if it fails.
+    """
+    command = [sys.executable, str(script), "--child", json.dumps(job)]
+    root = Path(__file__).resolve().parent.parent
+    path = os.pathsep.join(p for p in (str(root), os.environ.get("PYTHONPATH")) if p)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    reason: list[str] = []
+    watchdog = threading.Thread(
+        target=_kill_over, args=(child, max_bytes, max_seconds, reason), daemon=True
+    )
+    watchdog.start()
+    out, err = child.communicate()
+    watchdog.join()
+    if reason:
+        return {"skipped": reason[0]}
+    if child.returncode:
+        last = (err.strip() or "no message").splitlines()[-1]
+        raise RuntimeError(f"{Path(script).name} {job}: exit {child.returncode}: {last}")
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def _kill_over(
+    child: subprocess.Popen[str],
+    max_bytes: int | None,
+    max_seconds: float | None,
+    reason: list[str],
+) -> None:
+    started = time.monotonic()
+    process = psutil.Process(child.pid)
+    while child.poll() is None:
+        time.sleep(0.02)
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if max_bytes is not None and process.memory_info().rss > max_bytes:
+                reason.append(f"over {max_bytes / GIBIBYTE:g} GiB")
+        if max_seconds is not None and time.monotonic() - started > max_seconds:
+            reason.append(f"over {max_seconds:g} s")
+        if reason:
+            child.kill()
+            return
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers are aligned right."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*[cell(value) for value in row])
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width).print(table)
+
+
+def cell(value: object) -> str:
+    """A value as it stands in a table: three digits for numbers below 100."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def verdict(name: str, value: float | None, limit: float, *, at_most: bool = True) -> dict:
+    """One expectation with what was measured (None: nothing was), for the JSON line."""
+    met = None
+    if value is not None:
+        met = value <= limit if at_most else value >= limit
+    asked = f"{'at most' if at_most else 'at least'} {limit:.3g}"
+    return {"name": name, "asked": asked, "value": value, "met": met}
+
+
+def show_verdicts(verdicts: Sequence[dict]) -> None:
+    """Print expectations, one line each."""
+    words = {None: "not measured", True: "met", False: "NOT MET"}
+    for entry in verdicts:
+        measured = "" if entry["value"] is None else f"{cell(entry['value'])}: "
+        print(f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
