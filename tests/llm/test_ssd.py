@@ -151,7 +151,7 @@ def test_gradients_are_equal(num_tokens):
         y, state = backend(*leaves, CHUNK)
         ((y * weight_y).sum() + (state * weight_state).sum()).backward()
         found.append([leaf.grad for leaf in leaves])
-    for name, expected, got in zip("x dt A B C D state".split(), *found, strict=True):
+    for name, expected, got in zip(["x", "dt", "A", "B", "C", "D", "state"], *found, strict=True):
         assert expected.abs().max() > 0, name
         scale = float(expected.abs().max())
         torch.testing.assert_close(got, expected, atol=1e-5 * max(1.0, scale), rtol=1e-4)
