@@ -320,6 +320,8 @@ def _when_change(timeline: Timeline, rng: random.Random) -> Question | None:
 
 def _when_scene(timeline: Timeline, rng: random.Random) -> Question | None:
     scenes = timeline.spec.scenes
+    if len(scenes) < 2:
+        return None
     index = rng.randrange(1, len(scenes))
     start = scenes[index].start_seconds
     choices = moment_choices(timeline, rng, start)

@@ -8,18 +8,19 @@ own prompt.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
-from timevlm.synth.spec import VideoSpec
+from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.turns import Turn, make_turns
 
 IGNORE_INDEX = -100
+_OBJECT_TIMES = tuple(f.name for f in fields(ObjectSpec) if f.name.endswith("_seconds"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class BatchConfig:
     shift_share: float = 0.3  # videos whose clock does not start at 0
     max_shift_seconds: int = 3600
     history_share: float = 0.15  # rows that stand after an earlier turn
+    max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,10 @@ def sample_videos(
         seed = first_seed + step * config.num_videos + i
         rng = random.Random(f"sampling:{split}:{seed}")
         spec = sample_video(seed, split=split)
+        if config.max_scenes is not None and config.max_scenes < len(spec.scenes):
+            count = rng.randint(1, config.max_scenes)
+            first = rng.randrange(len(spec.scenes) - count + 1)
+            spec = crop_scenes(spec, first, count)
         rate = rng.choice(config.frame_rates)
         seconds = frame_seconds(spec, rate)
         if len(seconds) > config.max_frames:
@@ -89,6 +95,25 @@ def sample_videos(
         shift = float(rng.randrange(config.max_shift_seconds)) if shifted else 0.0
         samples.append(VideoSample(spec=spec, seconds=seconds, shift=shift))
     return samples
+
+
+def crop_scenes(spec: VideoSpec, first: int, count: int) -> VideoSpec:
+    """The video of `count` scenes from scene `first` on, starting at time 0."""
+    scenes = spec.scenes[first : first + count]
+    start = scenes[0].start_seconds
+    moved = tuple(_earlier(scene, start) for scene in scenes)
+    return replace(spec, scenes=moved, duration_seconds=moved[-1].end_seconds)
+
+
+def _earlier(scene: SceneSpec, seconds: float) -> SceneSpec:
+    """A scene with all its times `seconds` earlier (in tenths, as the world keeps them)."""
+
+    def move(item: object, names: Sequence[str]) -> dict[str, float]:
+        values = {name: getattr(item, name) for name in names}
+        return {k: round(v - seconds, 1) for k, v in values.items() if v is not None}
+
+    objects = tuple(replace(item, **move(item, _OBJECT_TIMES)) for item in scene.objects)
+    return replace(scene, objects=objects, **move(scene, ("start_seconds", "end_seconds")))
 
 
 def make_batch(

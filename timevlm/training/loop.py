@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,14 +62,18 @@ def make_optimizer(module: nn.Module, config: PhaseConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.peak_rate, betas=(0.9, 0.98), fused=True)
 
 
-StepFn = Callable[[int], tuple[Tensor, dict[str, float]]]
+# (until this share of the time, at most so many scenes, times as many videos)
+CURRICULUM = ((0.2, 1, 3), (0.35, 2, 2))
+
+StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
 
 def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: Path) -> None:
     """Train until the phase's minutes are spent.
 
-    `step_fn(i)` gives (loss, numbers to log) of the i-th piece of data; with several processes
-    (`accelerate launch`) each takes its own piece and gradients are averaged.
+    `step_fn(i, share)` gives (loss, numbers to log) of the i-th piece of data when `share` of the
+    time is spent; with several processes (`accelerate launch`) each takes its own piece and
+    gradients are averaged.
     """
     accelerator = Accelerator()
     module.to(accelerator.device)
@@ -80,11 +84,12 @@ def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: P
     last_saved, recent = time.monotonic(), []
     while progress.seconds < budget:
         started = time.monotonic()
-        rate = learning_rate(config, progress.seconds / budget)
+        share = progress.seconds / budget
+        rate = learning_rate(config, share)
         for group in optimizer.param_groups:
             group["lr"] = rate
         piece = progress.step * accelerator.num_processes + accelerator.process_index
-        loss, numbers = step_fn(piece)
+        loss, numbers = step_fn(piece, share)
         accelerator.backward(loss)
         # The clock is averaged too: all processes must agree on when the budget is spent.
         elapsed = _average_gradients(module, accelerator, time.monotonic() - started)
@@ -144,7 +149,7 @@ def vision_phase(
     grid = size[0] // model.config.vision.patch_size
     videos = BatchConfig(num_videos=num_frames // 16, frame_rates=(1.0,))
 
-    def step_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
         samples = []
         generator = torch.Generator().manual_seed(step)
@@ -169,20 +174,38 @@ def answer_phase(
     folder: Path,
     batches: BatchConfig,
 ) -> None:
-    """Teach the whole model to answer; the vision tower keeps what the first phase taught it."""
+    """Teach the whole model to answer; the vision tower keeps what the first phase taught it.
+
+    Videos grow from one scene to all of theirs (`CURRICULUM`): looking up a picture's words has to
+    be learnt first, and is learnt many times faster where there is little to look through.
+    """
     model.vision.requires_grad_(False)
     objective = AnswerObjective(model)
     objective.prefix_ids = tuple(processor.prefix_ids())
 
-    def step_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        batch = training_batch(model, processor, batches, step)
+        batch = training_batch(model, processor, curriculum_config(batches, share), step)
         rendered = time.monotonic() - started
         loss, predicted, counted = objective(batch)
         numbers = {"render_seconds": rendered, **answer_accuracy(batch, predicted, counted)}
         return loss, {**numbers, "step_seconds": time.monotonic() - started}
 
     run_phase(objective, step_fn, config, folder)
+
+
+def curriculum_config(batches: BatchConfig, share: float) -> BatchConfig:
+    """What a batch holds when `share` of the phase is spent."""
+    for until, max_scenes, more_videos in CURRICULUM:
+        if share < until:
+            num_videos = batches.num_videos * more_videos
+            return replace(
+                batches,
+                num_videos=num_videos,
+                turns_per_video=max(6, batches.turns_per_video // more_videos),
+                max_scenes=max_scenes,
+            )
+    return batches
 
 
 def training_batch(

@@ -42,6 +42,7 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
             "mamba_head_dim": 32,
             "ssm_state_size": 64,
             "chunk_size": 64,
+            "initializer_range": 0.06,  # near 1 / sqrt(hidden): at 0.02 attention starts out flat
             "transv": [
                 {"layer": 2, "keep": 0.5, "rule": "uniform"},
                 {"layer": 8, "keep": 0.15, "rule": "attention", "max_keep": 1024},
