@@ -111,9 +111,8 @@ def _torchcodec(
 def _decord(
     module: ModuleType, index: VideoIndex, size: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `_torchcodec`; decord ignores rotation, so it is applied here."""
-    turns = index.info.rotation_degrees // 90 % 4
-    height, width = size if turns % 2 == 0 else size[::-1]
+    """As `_torchcodec`; decord 0.6.0 applies rotation too."""
+    height, width = size
     reader = module.VideoReader(
         index.info.path, ctx=module.cpu(0), num_threads=1, width=width, height=height
     )
@@ -123,7 +122,7 @@ def _decord(
         after = np.searchsorted(starts, wanted).clip(1, starts.size - 1)
         nearest = np.where(wanted - starts[after - 1] < starts[after] - wanted, after - 1, after)
         pixels = reader.get_batch(nearest.tolist()).asnumpy()
-        upright = np.rot90(pixels, turns, axes=(1, 2)).transpose(0, 3, 1, 2)
+        upright = pixels.transpose(0, 3, 1, 2)
         # decord reports times as float32.
         seconds = np.where(np.abs(starts[nearest] - wanted) < 1e-3, wanted, starts[nearest])
         wanted = yield seconds, np.ascontiguousarray(upright)
