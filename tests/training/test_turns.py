@@ -1,0 +1,102 @@
+"""Supervised turns: their times are those of frames that the model sees."""
+
+import re
+
+import pytest
+
+from timevlm.synth.captions import make_captions
+from timevlm.synth.grounding import make_grounding
+from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.tasks.captioning import parse_captions
+from timevlm.tasks.grounding import parse_spans
+from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
+from timevlm.training.turns import frame_span, make_turns, spans_on_frames
+
+FRAMES = [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0.0, 5.0, (0, 4)),
+        (1.0, 3.0, (1, 2)),  # half open: the frame at 3.0 is another scene's
+        (1.0, 3.1, (1, 3)),
+        (0.5, 2.5, (1, 2)),
+        (1.0000004, 2.9999996, (1, 2)),  # rounding noise
+        (1.2, 1.8, (1, 1)),  # no frame inside: the one on the screen
+        (0.0, 0.5, (0, 0)),
+        (4.5, 9.0, (4, 4)),
+        (7.0, 9.0, (4, 4)),
+        (-2.0, -1.0, (0, 0)),
+        (2.0, 2.0, (1, 1)),
+    ],
+)
+def test_frame_span(start, end, expected):
+    assert frame_span(start, end, FRAMES) == expected
+
+
+def test_spans_that_share_a_frame_become_one():
+    assert spans_on_frames([(3.0, 5.0), (0.0, 1.5)], FRAMES) == [(0.0, 1.0), (3.0, 4.0)]
+    assert spans_on_frames([(0.0, 1.3), (1.6, 1.8)], FRAMES) == [(0.0, 1.0)]
+    assert spans_on_frames([(0.0, 4.0), (1.0, 2.0)], FRAMES) == [(0.0, 3.0)]
+
+
+@pytest.mark.parametrize("shift", [0.0, 7.0, 3599.0])
+@pytest.mark.parametrize("fps", [0.5, 1.0, 2.0])
+def test_times_of_turns_are_times_of_frames(shift, fps):
+    for seed in range(8):
+        spec = sample_video(seed)
+        frames = (frame_seconds(spec, fps) + shift).tolist()
+        stamps = {timestamp_text(t) for t in frames}
+        turns = make_turns(spec, frames, shift, seed=1, num_turns=24)
+        assert len(turns) == 24
+        for turn in turns:
+            assert set(re.findall(TIMESTAMP_PATTERN, turn.answer)) <= stamps, turn
+            assert set(re.findall(TIMESTAMP_PATTERN, turn.prompt)) <= stamps, turn
+            if turn.family == "grounding":
+                parse_spans(turn.answer)
+
+
+def plain(text: str, shift: float) -> str:
+    """Text with every timestamp set back by `shift`."""
+    return re.sub(TIMESTAMP_PATTERN, lambda m: timestamp_text(float(m[0][1:-2]) - shift), text)
+
+
+def test_a_shifted_clock_shifts_the_times_and_nothing_else():
+    for seed in range(8):
+        spec = sample_video(seed)
+        seconds = frame_seconds(spec, 1.0).tolist()
+        here = make_turns(spec, seconds, 0.0, seed=1, num_turns=24)
+        there = make_turns(spec, [t + 100.0 for t in seconds], 100.0, seed=1, num_turns=24)
+        assert [plain(t.answer, 100.0) for t in there] == [t.answer for t in here]
+        assert [plain(t.prompt, 100.0) for t in there] == [t.prompt for t in here]
+        assert [t.answer for t in there] != [t.answer for t in here]
+
+
+def test_captions_and_grounding_say_when_the_world_says():
+    """At one frame a tenth of a second, nothing is lost to sampling."""
+    for seed in range(4):
+        spec = sample_video(seed)
+        frames = [t / 10 for t in range(round(spec.duration_seconds * 10))]
+        turns = make_turns(spec, frames, 0.0, seed=3, num_turns=12)
+        captions = parse_captions(turns[0].answer)
+        for (start, end, text), scene in zip(captions, make_captions(spec), strict=True):
+            assert text == scene[2]
+            assert (start, end) == (scene[0], pytest.approx(scene[1] - 0.1, abs=0.001))
+        answers = [t.answer for t in turns if t.family == "grounding"]
+        queries = make_grounding(spec, 3, limit=3)
+        for answer, query in zip(answers, queries, strict=True):
+            expected = [(s, pytest.approx(e - 0.1, abs=0.001)) for s, e in sorted(query.spans)]
+            if all(a[1] < b[0] for a, b in zip(query.spans, query.spans[1:], strict=False)):
+                assert parse_spans(answer) == expected
+
+
+def test_turns_depend_on_their_seed_alone():
+    spec = sample_video(5)
+    frames = frame_seconds(spec, 1.0).tolist()
+
+    def turns(seed: int) -> list:
+        return make_turns(spec, frames, 0.0, seed=seed, num_turns=12)
+
+    assert turns(1) == turns(1)
+    assert turns(1) != turns(2)
