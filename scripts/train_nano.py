@@ -2,9 +2,9 @@
 
     python scripts/train_nano.py --folder runs/nano --vision-minutes 8 --minutes 75
 
-    accelerate launch --cpu --num_processes 2 scripts/train_nano.py ...   a process a core or GPU
+    torchrun --nproc_per_node 2 scripts/train_nano.py ...     one process a core or GPU
 
-Both phases follow a budget in minutes and resume from the folder after an interruption: run the
+All phases follow a budget in minutes and resume from the folder after an interruption: run the
 same command again. The result is written to `--out` (weights in float16, tokenizer, config).
 On two cores the default budget sees about a hundred thousand questions.
 """
@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from timevlm.training.batches import BatchConfig
-from timevlm.training.loop import PhaseConfig, answer_phase, vision_phase
+from timevlm.training.loop import PhaseConfig, align_phase, answer_phase, vision_phase
 from timevlm.training.nano import build_nano, export_nano
 
 
@@ -26,7 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
     parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
-    parser.add_argument("--minutes", type=float, default=75.0, help="second phase")
+    parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
+    parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
     parser.add_argument("--videos", type=int, default=4, help="videos a step and process")
     parser.add_argument("--turns", type=int, default=12, help="questions a video")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
@@ -42,6 +43,8 @@ def main() -> None:
     logging.info("nano has %.2fM parameters", sum(p.numel() for p in model.parameters()) / 1e6)
     vision = PhaseConfig(name="vision", minutes=args.vision_minutes, peak_rate=3e-3)
     vision_phase(model, vision, args.folder)
+    align = PhaseConfig(name="align", minutes=args.align_minutes, peak_rate=3e-3)
+    align_phase(model, processor, align, args.folder)
     answers = PhaseConfig(name="answers", minutes=args.minutes, peak_rate=args.rate)
     batches = BatchConfig(num_videos=args.videos, turns_per_video=args.turns)
     answer_phase(model, processor, answers, args.folder, batches)

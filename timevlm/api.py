@@ -27,7 +27,7 @@ from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.processing import TimeVLMProcessor
 from timevlm.results import Answer, Caption, Span, Timings
-from timevlm.tasks.captioning import CAPTION_PROMPT, drop_repeats, parse_captions
+from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, drop_repeats, parse_captions
 from timevlm.tasks.grounding import grounding_prompt, merge_spans, parse_spans
 from timevlm.tasks.qa import candidate_texts, check_choices, choice_confidences, question_prompt
 from timevlm.tasks.times import mark_times, unmark_times
@@ -39,7 +39,7 @@ from timevlm.video.sampling import SamplingPlan
 MEMORY_SUFFIX = ".tvm"
 MAX_ANSWER_TOKENS = 48
 MAX_SPANS = 8
-MAX_CAPTION_TOKENS = 4096
+MAX_CAPTION_TOKENS = 2048
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
 
@@ -334,7 +334,11 @@ class TimeVLM:
         )
         score = mean_probability(log_probabilities)
         captions = []
-        for start, end, text in drop_repeats(parse_captions(self.processor.decode(ids))):
+        text = self.processor.decode(ids)
+        if len(log_probabilities) == MAX_CAPTION_TOKENS:  # cut off: drop the line begun last
+            text = text.rpartition(LINE_SEPARATOR)[0]
+        found = drop_repeats(parse_captions(text)) if text else []
+        for start, end, text in found:
             first, last = self._interval(start, end, memory)
             captions.append(Caption(start=first, end=last, text=text, score=score))
         return captions

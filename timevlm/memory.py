@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from timevlm.errors import MemoryFileError, VideoError
+from timevlm.errors import InputError, MemoryFileError, VideoError
 from timevlm.llm.state import HybridState, state_from_tensors, state_tensors
 from timevlm.llm.transv import arriving_counts, kept_counts, uniform_mask
 from timevlm.model import TimeVLMForConditionalGeneration
@@ -120,13 +120,14 @@ class VideoMemory:
         was made by a model other than `expected_fingerprint`.
         """
         header, tensors = _read_file(Path(path))
-        if expected_fingerprint is not None and header["model_fingerprint"] != expected_fingerprint:
-            raise MemoryFileError(
-                f"{path} was made by model {header['model_name']!r} "
-                f"({header['model_fingerprint'][:12]}), not by the model in use "
-                f"({expected_fingerprint[:12]}); watch the video again with this model"
-            )
         try:
+            made_by = str(header["model_fingerprint"])
+            if expected_fingerprint is not None and made_by != expected_fingerprint:
+                raise MemoryFileError(
+                    f"{path} was made by model {header['model_name']!r} ({made_by[:12]}), not by "
+                    f"the model in use ({expected_fingerprint[:12]}); watch the video again with "
+                    "this model"
+                )
             held, frames = tensors.pop("held_seconds"), tensors.pop("frame_seconds")
             letters = {"MambaState": "M", "AttentionState": "*"}
             state = state_from_tensors(
@@ -151,6 +152,10 @@ class VideoMemory:
             raise MemoryFileError(
                 f"{path} is damaged: {error.args[0]!r} is missing; watch the video again"
             ) from error
+        except (InputError, TypeError, ValueError) as error:
+            raise MemoryFileError(
+                f"{path} is damaged: its header cannot be read; watch the video again"
+            ) from error
 
 
 def _read_file(path: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -159,12 +164,13 @@ def _read_file(path: Path) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safe_open(str(path), "pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # A tensor that points into the file is not aligned, and kernels round it differently.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise MemoryFileError(
             f"{path} is damaged or no video memory; watch the video again"
         ) from error
-    if header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MemoryFileError(f"{path} is no video memory; watch the video again")
     if header.get("format_version") != FORMAT_VERSION:
         raise MemoryFileError(
@@ -246,7 +252,9 @@ def model_fingerprint(model: TimeVLMForConditionalGeneration) -> str:
     """
     digest = hashlib.sha256()
     config = model.config
-    described = config.to_dict() | {"dtype": str(model.dtype), "transformers_version": None}
+    described = config.to_dict() | {"dtype": str(model.dtype)}
+    for name in ("_name_or_path", "architectures", "transformers_version"):
+        described.pop(name, None)  # where a model lies does not change what it computes
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().flatten()

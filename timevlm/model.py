@@ -112,6 +112,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
         frame_counts: Sequence[int] | Tensor | None = None,
+        frame_seconds: Tensor | None = None,
         labels: Tensor | None = None,
         state: HybridState | None = None,
         prompt_output: TimeVLMOutput | None = None,
@@ -127,7 +128,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         prompt_output: the output of an earlier call on these very ids, handed back as it is, so
         that a caller can look at it before `generate` goes on from it.
         """
-        del frame_counts, use_cache, return_dict  # part of the interface; the ids say it all
+        # Part of the interface; the ids say it all.
+        del frame_counts, frame_seconds, use_cache, return_dict
         if prompt_output is not None:
             return prompt_output
         left_padded = attention_mask is not None and not bool(attention_mask[:, 0].all())

@@ -185,7 +185,7 @@ class HybridLM(nn.Module):
         return HybridState(
             layers=(None,) * self.config.num_layers,
             transferred=(TokenStore(),) * compressions,
-            num_video_seen=(torch.zeros_like(num_video_tokens),) * compressions,
+            num_video_seen=tuple(torch.zeros_like(num_video_tokens) for _ in range(compressions)),
             num_video_total=num_video_tokens,
         )
 

@@ -52,7 +52,8 @@ class ShortConv(nn.Conv1d):
         if self.bias is not None:
             y = y + self.bias.to(x.dtype)
         if lengths is None:
-            new_carried = extended[:, num_tokens:]
+            # A copy: a view would keep the whole chunk alive inside the state.
+            new_carried = extended[:, num_tokens:].clone()
         else:  # the last K - 1 inputs that count, row by row
             index = lengths[:, None] + torch.arange(kernel - 1, device=x.device)
             new_carried = extended.gather(1, index[..., None].expand(-1, -1, x.shape[2]))

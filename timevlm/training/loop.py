@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import Batch, BatchConfig, VideoSample, make_batch, sample_videos
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from timevlm.training.objective import (
+    AlignObjective,
     AnswerObjective,
     PatchLabels,
     PatchObjective,
@@ -63,7 +65,7 @@ def make_optimizer(module: nn.Module, config: PhaseConfig) -> torch.optim.AdamW:
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
-CURRICULUM = ((0.2, 1, 3), (0.35, 2, 2))
+CURRICULUM = ((0.3, 1, 3), (0.5, 2, 2))
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -75,7 +77,7 @@ def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: P
     time is spent; with several processes (`accelerate launch`) each takes its own piece and
     gradients are averaged.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     module.to(accelerator.device)
     optimizer = make_optimizer(module, config)
     phase_folder = folder / config.name
@@ -140,25 +142,52 @@ def _write(path: Path, progress: Progress, rate: float, recent: list[dict[str, f
         print(json.dumps(line), file=log)
 
 
-def vision_phase(
-    model: TimeVLMForConditionalGeneration, config: PhaseConfig, folder: Path, num_frames: int = 96
-) -> None:
-    """Teach the vision tower patch labels on frames drawn from many videos."""
-    objective = PatchObjective(model)
+def labelled_frames(
+    model: TimeVLMForConditionalGeneration, step: int, num_frames: int = 96
+) -> tuple[Tensor, PatchLabels]:
+    """Frames drawn from several videos, and the labels of their patches."""
     size = model.config.frame_size
     grid = size[0] // model.config.vision.patch_size
     videos = BatchConfig(num_videos=num_frames // 16, frame_rates=(1.0,))
+    samples = []
+    generator = torch.Generator().manual_seed(step)
+    for sample in sample_videos(videos, step, first_seed=10_000_000):
+        chosen = torch.randperm(len(sample.seconds), generator=generator)[:16].sort().values
+        samples.append(VideoSample(spec=sample.spec, seconds=sample.seconds[chosen], shift=0))
+    pixels = render_frames([(s.spec, s.seconds) for s in samples], size, model.device)
+    return pixels, PatchLabels(*(t.to(model.device) for t in patch_labels(samples, grid)))
+
+
+def align_phase(
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    config: PhaseConfig,
+    folder: Path,
+) -> None:
+    """Teach the projector to put patches into the LLM's words; nothing else moves."""
+    model.vision.requires_grad_(False)
+    words = tuple([encode_word(processor, word) for word in table] for table in (SHAPES, COLOURS))
+    objective = AlignObjective(model, words)
+
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
+        return objective(*labelled_frames(model, step)), {}
+
+    run_phase(objective, step_fn, config, folder)
+
+
+def encode_word(processor: TimeVLMProcessor, word: str) -> int:
+    """Id of a word as it stands inside a sentence, after a space."""
+    (token_id,) = processor.answer_ids(f"a {word}")[1:-1]
+    return token_id
+
+
+def vision_phase(model: TimeVLMForConditionalGeneration, config: PhaseConfig, folder: Path) -> None:
+    """Teach the vision tower patch labels on frames drawn from many videos."""
+    objective = PatchObjective(model)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        samples = []
-        generator = torch.Generator().manual_seed(step)
-        for sample in sample_videos(videos, step, first_seed=10_000_000):
-            chosen = torch.randperm(len(sample.seconds), generator=generator)[:16].sort().values
-            samples.append(VideoSample(spec=sample.spec, seconds=sample.seconds[chosen], shift=0))
-        device = model.device
-        pixels = render_frames([(s.spec, s.seconds) for s in samples], size, device)
-        labels = PatchLabels(*(t.to(device) for t in patch_labels(samples, grid)))
+        pixels, labels = labelled_frames(model, step)
         rendered = time.monotonic() - started
         loss, shape, colour = objective(pixels, labels)
         numbers = {"shape_accuracy": float(shape), "colour_accuracy": float(colour)}

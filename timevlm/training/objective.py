@@ -39,11 +39,14 @@ class AnswerObjective(nn.Module):
     prefix_ids: tuple[int, ...] = ()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, predicted next tokens (R, Lt), which of them count (R, Lt))."""
+        """(weighted loss, predicted next tokens (R, Lt), which of them count (R, Lt))."""
         state = self.watch(batch).consolidated()
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
+        # A caption has fifty times the tokens of a colour: square roots keep both heard.
+        num_counted = counted.sum(dim=1, keepdim=True)
+        weight = counted / num_counted.float().sqrt()
         total = batch.pixels.new_zeros((), dtype=torch.float32)
         for rows in length_buckets(batch.text_lengths):
             width = int(batch.text_lengths[rows].max())
@@ -54,14 +57,15 @@ class AnswerObjective(nn.Module):
             )
             here = counted[rows, :width]
             logits = self.model.llm.logits(out.hidden[here])
-            total = total + F.cross_entropy(logits, targets[rows, :width][here], reduction="sum")
+            each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
+            total = total + (each * weight[rows, :width][here]).sum()
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
             best[here] = logits.detach().argmax(dim=-1)
             predicted[rows, :width] = best
-        return total / counted.sum(), predicted, counted
+        return total / weight.sum(), predicted, counted
 
 
-def length_buckets(lengths: Tensor, ratio: float = 1.5) -> list[Tensor]:
+def length_buckets(lengths: Tensor, ratio: float = 2.0) -> list[Tensor]:
     """Row indices in groups whose longest is at most `ratio` times the shortest.
 
     Captions are ten times longer than answers; padded to one width, most of a batch would be
@@ -112,6 +116,48 @@ class PatchObjective(nn.Module):
         right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
         right_colour = (colour_logits.argmax(-1) == colours)[on_object].float().mean()
         return loss, right_shape, right_colour
+
+
+class AlignObjective(nn.Module):
+    """Teaches the projector to say what a patch shows in the LLM's own words.
+
+    A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of directions
+    for its object's place and size; background becomes zero. A question's words then meet vision
+    tokens that look like them, which spares the LLM most of the search for what to attend to. The
+    vision tower and the embeddings stay as they are.
+    """
+
+    def __init__(
+        self, model: TimeVLMForConditionalGeneration, word_ids: tuple[list[int], list[int]]
+    ) -> None:
+        super().__init__()
+        self.projector = model.projector
+        self._vision = (model.vision,)  # a tuple keeps the tower out of this module's parameters
+        embeddings = model.llm.backbone.embeddings.weight.detach()
+        nothing = embeddings.new_zeros(1, embeddings.shape[1])
+        generator = torch.Generator().manual_seed(0)
+        directions = torch.randn(3, embeddings.shape[1], generator=generator)
+        self.register_buffer("shape_words", torch.cat([embeddings[word_ids[0]], nothing]))
+        self.register_buffer("colour_words", torch.cat([embeddings[word_ids[1]], nothing]))
+        self.register_buffer("directions", directions * embeddings.std() * 2)
+
+    def forward(self, pixels: Tensor, labels: "PatchLabels") -> Tensor:
+        """Mean squared error of the projected patches, over the targets' variance."""
+        shapes, colours, offsets, _ = labels
+        with torch.no_grad():
+            patches = self._vision[0](pixels)
+        grid = int(shapes.shape[1] ** 0.5)
+        centre = (torch.arange(grid, device=pixels.device) + 0.5) / grid
+        y, x = torch.meshgrid(centre, centre, indexing="ij")
+        place = offsets + torch.stack([x.flatten(), y.flatten(), torch.zeros(grid * grid)], dim=-1)
+        on_object = (shapes < len(SHAPES))[..., None]
+        # Centred and widened to about [-1, 1]: places in [0, 1], radii around 0.15.
+        place = (place - place.new_tensor([0.5, 0.5, 0.15])) * place.new_tensor([2.0, 2.0, 10.0])
+        target = self.shape_words[shapes] + self.colour_words[colours]
+        target = target + (place * on_object) @ self.directions
+        error = (self.projector(patches) - target).square().mean(dim=-1)
+        weight = torch.where(on_object[..., 0], 1.0, 0.2)
+        return (error * weight).sum() / weight.sum() / self.shape_words.var()
 
 
 class PatchLabels(NamedTuple):
