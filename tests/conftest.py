@@ -1,4 +1,4 @@
-"""Shared fixtures: where the golden numbers and the real clips lie, and a quiet, reproducible torch."""
+"""Shared fixtures: where golden numbers and real clips lie, and a reproducible torch."""
 
 import os
 from pathlib import Path

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from tests.helpers import (
-    FRAME_SIDE,
     frames,
     random_pixels,
     save_tiny,
@@ -97,7 +96,7 @@ def test_a_damaged_header_is_refused(tmp_path, header):
         name: torch.zeros(1) for name in ("held_seconds", "frame_seconds", "state.num_video_total")
     }
     save_file(tensors, tmp_path / "m.tvm", metadata={"header": header})
-    with pytest.raises(MemoryFileError, match="damaged|no video memory"):
+    with pytest.raises(MemoryFileError, match=r"damaged|no video memory"):
         VideoMemory.load(tmp_path / "m.tvm", "x")
 
 

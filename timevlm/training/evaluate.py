@@ -16,8 +16,9 @@ from timevlm.api import TimeVLM
 from timevlm.memory import VideoMemory
 from timevlm.synth.captions import make_captions
 from timevlm.synth.grounding import make_grounding
-from timevlm.synth.questions import make_questions
+from timevlm.synth.questions import Question, make_questions
 from timevlm.synth.render import render_frames
+from timevlm.synth.spec import VideoSpec
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.video.tensor_frames import TensorFrames
 
@@ -73,6 +74,26 @@ def blind_memory(vlm: TimeVLM) -> VideoMemory:
     )
 
 
+@dataclass
+class Report:
+    """Scores of a model, of the same model without video, and of chance, per family."""
+
+    seen: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
+    blind: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
+    chance: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-safe summaries, a family each."""
+        return {
+            family: {
+                "model": scores.summary(),
+                "blind": self.blind[family].summary() if family in self.blind else None,
+                "chance": self.chance[family].summary()["mean"] if family in self.chance else None,
+            }
+            for family, scores in self.seen.items()
+        }
+
+
 def evaluate(
     vlm: TimeVLM,
     *,
@@ -83,42 +104,16 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, object]:
     """Score `vlm` on the first `num_videos` seeds of a split; a JSON-safe report."""
-    seen: dict[str, Scores] = defaultdict(Scores)
-    blind: dict[str, Scores] = defaultdict(Scores)
-    chance: dict[str, Scores] = defaultdict(Scores)
-    empty = blind_memory(vlm)
+    report, empty = Report(), blind_memory(vlm)
     for seed in range(num_videos):
         spec = sample_video(seed, split=split)
         seconds = frame_seconds(spec, fps)
         pixels = render_frames([(spec, seconds)], vlm.frame_size)
         memory = vlm.watch(TensorFrames(pixels, seconds))
         for question in make_questions(spec, seed, per_family=per_family):
-            right = question.choices.index(question.answer)
-            for scores, known in ((seen, memory), (blind, empty)):
-                answer = vlm.ask(known, question.text, choices=question.choices)
-                scores[question.family].add(seed, float(answer.choice == right))
-                scores["all"].add(seed, float(answer.choice == right))
-                share = sum(e - s for s, e in question.answer_spans) / spec.duration_seconds
-                if known is memory and answer.evidence and share < 0.5:
-                    best = answer.evidence[0]
-                    middle = (best.start + best.end) / 2
-                    inside = any(s <= middle < e for s, e in question.answer_spans)
-                    seen["evidence points right"].add(seed, float(inside))
-                    chance["evidence points right"].add(seed, share)
-            for family in (question.family, "all"):
-                chance[family].add(seed, 1 / len(question.choices))
-        for query in make_grounding(spec, seed):
-            found = [(s.start, s.end) for s in vlm.ground(memory, query.text)]
-            iou = interval_iou(found, query.spans)
-            seen["grounding mIoU"].add(seed, iou)
-            seen["grounding IoU>=0.5"].add(seed, float(iou >= 0.5))
-            whole = [(0.0, spec.duration_seconds)]
-            blind["grounding mIoU"].add(seed, interval_iou(whole, query.spans))
-        lines = [(c.start, c.end, c.text) for c in vlm.caption(memory)]
-        for start, end, text in make_captions(spec):
-            matches = [t for s, e, t in lines if interval_iou([(s, e)], [(start, end)]) >= 0.5]
-            seen["caption scene found"].add(seed, float(bool(matches)))
-            seen["caption scene exact"].add(seed, float(text in matches))
+            _score_question(vlm, spec, question, (memory, empty), report)
+        _score_spans(vlm, spec, memory, report)
+        _score_captions(vlm, spec, memory, report)
         if progress is not None:
             progress(seed + 1, num_videos)
     return {
@@ -127,12 +122,49 @@ def evaluate(
         "fps": fps,
         "model": vlm.name,
         "fingerprint": vlm.fingerprint,
-        "families": {
-            family: {
-                "model": seen[family].summary(),
-                "blind": blind[family].summary() if family in blind else None,
-                "chance": chance[family].summary()["mean"] if family in chance else None,
-            }
-            for family in seen
-        },
+        "families": report.to_dict(),
     }
+
+
+def _score_question(
+    vlm: TimeVLM,
+    spec: VideoSpec,
+    question: Question,
+    memories: tuple[VideoMemory, VideoMemory],
+    report: Report,
+) -> None:
+    """Ask with and without the video; play the pointing game with the evidence."""
+    right = question.choices.index(question.answer)
+    for scores, memory in zip((report.seen, report.blind), memories, strict=True):
+        answer = vlm.ask(memory, question.text, choices=question.choices)
+        for family in (question.family, "all"):
+            scores[family].add(spec.seed, float(answer.choice == right))
+        share = sum(e - s for s, e in question.answer_spans) / spec.duration_seconds
+        if scores is report.seen and answer.evidence and share < 0.5:
+            best = answer.evidence[0]
+            middle = (best.start + best.end) / 2
+            inside = any(s <= middle < e for s, e in question.answer_spans)
+            report.seen["evidence points right"].add(spec.seed, float(inside))
+            report.chance["evidence points right"].add(spec.seed, share)
+    for family in (question.family, "all"):
+        report.chance[family].add(spec.seed, 1 / len(question.choices))
+
+
+def _score_spans(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory, report: Report) -> None:
+    """Grounding against the world's timeline; "blind" answers the whole video."""
+    whole = [(0.0, spec.duration_seconds)]
+    for query in make_grounding(spec, spec.seed):
+        found = [(s.start, s.end) for s in vlm.ground(memory, query.text)]
+        for scores, spans in ((report.seen, found), (report.blind, whole)):
+            iou = interval_iou(spans, query.spans)
+            scores["grounding mIoU"].add(spec.seed, iou)
+            scores["grounding IoU>=0.5"].add(spec.seed, float(iou >= 0.5))
+
+
+def _score_captions(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory, report: Report) -> None:
+    """Scenes that a caption covers with IoU 0.5, and those it also describes word by word."""
+    lines = [(c.start, c.end, c.text) for c in vlm.caption(memory)]
+    for start, end, text in make_captions(spec):
+        matches = [t for s, e, t in lines if interval_iou([(s, e)], [(start, end)]) >= 0.5]
+        report.seen["caption scene found"].add(spec.seed, float(bool(matches)))
+        report.seen["caption scene exact"].add(spec.seed, float(text in matches))
