@@ -29,10 +29,11 @@ def evidence_spans(
     if total <= 0.0:
         return ()
     chosen = per_frame >= RELATIVE_FLOOR * per_frame.max()
+    times = frame_seconds.tolist()
     spans = []
     for first, last in _runs(chosen.tolist()):
         score = float(per_frame[first : last + 1].sum()) / total
-        start, end = frame_interval(first, last, frame_seconds.tolist(), video_end)
+        start, end = frame_interval(first, last, times, video_end)
         spans.append(Span(start=start, end=end, score=score))
     spans.sort(key=lambda span: -span.score)
     return tuple(spans[:MAX_SPANS])

@@ -14,6 +14,9 @@ from timevlm.llm.state import AttentionState, TokenStore, valid_mask
 # Entries of a mask built at one time. Queries go in blocks so that the mask stays this small
 # however many keys there are.
 MAX_MASK_ENTRIES = 1 << 22
+# What SDPA itself calls on a CPU; unlike SDPA it also returns the log-sum-exp. Where a torch
+# release lacks it, the masked path below gives the same result.
+_CPU_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 
 
 def attend(
@@ -29,11 +32,15 @@ def attend(
     num_queries, num_keys = q.shape[2], k.shape[2]
     grouped = q.shape[1] != k.shape[1]
     if key_valid is None and (not causal or num_queries == 1):
-        return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+        # Heads that share keys go side by side as queries: nothing is repeated.
+        folded = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+        return F.scaled_dot_product_attention(folded, k, v).reshape(q.shape)
     if key_valid is None and num_queries == num_keys:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
     past = num_keys - num_queries if causal else 0
+    if key_valid is None and _CPU_FLASH and q.device.type == "cpu" and not _needs_grad(q, k, v):
+        return _attend_past_and_own(q, k, v, past)
     rows = q.shape[0] if key_valid is not None else 1
     block = max(1, min(num_queries, MAX_MASK_ENTRIES // (rows * num_keys)))
     key_index = torch.arange(num_keys, device=q.device)
@@ -55,6 +62,30 @@ def attend(
         )
         outputs.append(out if causal else out.masked_fill(empty, 0.0))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def _needs_grad(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _attend_past_and_own(q: Tensor, k: Tensor, v: Tensor, past: int) -> Tensor:
+    """`attend` with causality and without a mask: all queries see all of the past.
+
+    Softmax over the past and over the queries' own keys, joined by their log-sum-exp; a mask
+    over a long past costs as much as the products themselves.
+    """
+    batch, heads, num_queries, dim = q.shape
+    kv_heads = k.shape[1]
+    folded = q.reshape(batch, kv_heads, -1, dim)
+    before, before_sum = _CPU_FLASH(
+        folded, k[:, :, :past].contiguous(), v[:, :, :past].contiguous(), 0.0, False
+    )
+    own_keys, own_values = (
+        t[:, :, past:].repeat_interleave(heads // kv_heads, dim=1) for t in (k, v)
+    )
+    own, own_sum = _CPU_FLASH(q, own_keys, own_values, 0.0, True)
+    share = torch.sigmoid(before_sum.reshape(batch, heads, num_queries) - own_sum)
+    return torch.lerp(own, before.reshape(q.shape), share[..., None].to(q.dtype))
 
 
 class QueryKeyValue(nn.Module):

@@ -404,7 +404,13 @@ class HybridLM(nn.Module):
         if compression.transfer and bool(dropped.any()):
             lost, num_lost = compact_rows(x, dropped)
             store = store.append(self.backbone.merge_modules[c].keys_values(lost), num_lost)
-            x = torch.where(is_text[..., None], x + self._transfer(c, x, store), x)
+            # Only text takes from the dropped tokens; a long video's own tokens as queries would
+            # cost the square of its length.
+            text, num_text = compact_rows(x, is_text)
+            text = text + self._transfer(c, text, store)
+            if num_text is not None:
+                text = text[valid_mask(num_text, text.shape[1])]
+            x = x.masked_scatter(is_text[..., None], text)
         valid = position < spans.total[:, None]
         x, _ = compact_rows(x, valid & ~dropped)
         return x, replace(spans, video=kept), store, goes_on, scores

@@ -46,7 +46,12 @@ def ssd_reference(
     return torch.stack(outputs, dim=1) if outputs else x, state
 
 
-def _chunk(
+# Weights of the chunks that are worked on together, in elements: fewer, larger operations on
+# short sequences, while all of it stays in a core's cache.
+MAX_WEIGHTS = 1 << 16
+
+
+def _chunks(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -54,34 +59,50 @@ def _chunk(
     C: Tensor,
     state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One chunk as matrix products (Mamba-2, section 6): x (b, q, h, p), float32 throughout."""
-    b, q, h, p = x.shape
-    g, n = B.shape[2], B.shape[3]
-    log_decay = torch.cumsum(dt * A, dim=1).transpose(1, 2)  # (b, h, q), falling
-    dt = dt.transpose(1, 2)
-    x = x.transpose(1, 2)  # (b, h, q, p)
-    B, C = B.transpose(1, 2), C.transpose(1, 2)  # (b, g, q, n)
+    """Some chunks as matrix products (Mamba-2, section 6), float32 throughout, without D.
 
-    # Inside the chunk: attention-like weights (C_i . B_j) dt_j prod_{k=j+1..i} a_k for j <= i.
-    future = torch.ones(q, q, dtype=torch.bool, device=x.device).triu(1)
-    decay = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill_(future, -torch.inf)
-    weights = torch.exp(decay) * dt[:, :, None, :]  # (b, h, q, q)
-    similarity = C @ B.transpose(-1, -2)  # (b, g, q, q)
-    weights = weights.view(b, g, h // g, q, q) * similarity[:, :, None]
-    y = weights.view(b, h, q, q) @ x
+    x (b, k, q, h, p): k chunks of q tokens; the other operands are cut in the same way.
+    """
+    b, k, q, h, p = x.shape
+    g, n = B.shape[3:]
+    log_decay = torch.cumsum(dt * A, dim=2)  # (b, k, q, h), falling
+    x = x * dt[..., None]
+    B, C = B.transpose(2, 3), C.transpose(2, 3)  # (b, k, g, q, n)
 
-    # From the carried state, and the state that goes on. Heads of one group share B and C, so
-    # they are folded into one wide product.
-    folded = state.view(b, g, (h // g) * p, n)
-    from_state = (C @ folded.transpose(-1, -2)).view(b, g, q, h // g, p)
-    from_state = from_state.transpose(2, 3).reshape(b, h, q, p)
-    y = y + from_state * torch.exp(log_decay)[..., None]
+    # Inside a chunk: attention-like weights (C_i . B_j) prod_{k=j+1..i} a_k for j <= i.
+    by_head = log_decay.transpose(2, 3).contiguous()
+    future = torch.ones(q, q, dtype=torch.bool, device=x.device).triu_(1)
+    decay = (by_head[..., :, None] - by_head[..., None, :]).masked_fill_(future, -torch.inf)
+    decay = decay.exp_().view(b, k, g, h // g, q, q)
+    similarity = (C @ B.transpose(-1, -2))[:, :, :, None]  # (b, k, g, 1, q, q)
+    weights = decay * similarity if decay.requires_grad else decay.mul_(similarity)
+    inside = weights.view(b, k, h, q, q) @ x.transpose(2, 3)  # (b, k, h, q, p)
 
-    to_end = torch.exp(log_decay[..., -1:] - log_decay) * dt  # (b, h, q)
-    scaled = (x * to_end[..., None]).view(b, g, h // g, q, p).transpose(-1, -2)
-    update = scaled.reshape(b, g, (h // g) * p, q) @ B
-    state = torch.exp(log_decay[..., -1])[..., None, None] * state + update.view(b, h, p, n)
-    return y.transpose(1, 2), state
+    # What each chunk adds to the state, and the state before each chunk. Heads of one group share
+    # B and C, so they are folded into one wide product.
+    to_end = torch.exp(log_decay[:, :, -1:] - log_decay)
+    scaled = (x * to_end[..., None]).view(b, k, q, g, (h // g) * p).permute(0, 1, 3, 4, 2)
+    added = (scaled @ B).view(b, k, h, p, n)
+    kept = torch.exp(log_decay[:, :, -1])[..., None, None]
+    before = []
+    for i in range(k):
+        before.append(state)
+        state = torch.addcmul(added[:, i], kept[:, i], state)
+
+    carried = torch.stack(before, dim=1).view(b, k, g, (h // g) * p, n)
+    from_state = (C @ carried.transpose(-1, -2)).transpose(2, 3).reshape(b, k, q, h, p)
+    y = torch.addcmul(inside.transpose(2, 3), from_state, torch.exp(log_decay)[..., None])
+    return y, state
+
+
+def _best_chunk(chunk_size: int, head_dim: int, state_size: int) -> int:
+    """Tokens of a chunk: any number gives the same result.
+
+    A chunk of q tokens costs each head q for its weights and head_dim * state_size / q for its
+    state, a token; they balance near the square root.
+    """
+    balanced = 1 << ((head_dim * state_size).bit_length() - 1) // 2
+    return min(chunk_size, max(16, balanced))
 
 
 def ssd_torch(
@@ -94,25 +115,31 @@ def ssd_torch(
     state: Tensor,
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """Chunked matrix products in plain torch, on any device, a loop over chunks.
+    """Chunked matrix products in plain torch, on any device, a loop over groups of chunks.
 
-    Extra memory is that of a single chunk, because only one chunk is widened to float32 at a
-    time: O(H Q^2 + G Q N), whatever the length.
+    Extra memory is that of a few chunks, because only they are widened to float32 at a time:
+    O(H Q^2 + H P N + G Q N), whatever the length.
     """
-    num_tokens = x.shape[1]
+    batch, num_tokens, heads, head_dim = x.shape
     if num_tokens == 1:
         return ssd_reference(x, dt, A, B, C, D, state, chunk_size)
+    chunk = _best_chunk(chunk_size, head_dim, B.shape[3])
+    together = max(1, MAX_WEIGHTS // (batch * heads * chunk * max(chunk, head_dim)))
     # Writing into one result halves the peak, but autograd needs the parts.
     keep_parts = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dt, A, B, C, state))
     result = x if keep_parts else torch.empty_like(x)
     parts = []
-    for start in range(0, num_tokens, chunk_size):
-        span = slice(start, start + chunk_size)
-        x_chunk = x[:, span].float()
-        y, state = _chunk(
-            x_chunk, dt[:, span].float(), A, B[:, span].float(), C[:, span].float(), state
+    start = 0
+    while start < num_tokens:
+        whole = min(together, (num_tokens - start) // chunk)
+        sizes = (whole, chunk) if whole else (1, num_tokens - start)
+        span = slice(start, start + sizes[0] * sizes[1])
+        start = span.stop
+        x_part, dt_part, B_part, C_part = (
+            t[:, span].float().unflatten(1, sizes) for t in (x, dt, B, C)
         )
-        y = y + D[:, None] * x_chunk
+        y, state = _chunks(x_part, dt_part, A, B_part, C_part, state)
+        y = torch.addcmul(y, x_part, D[:, None]).flatten(1, 2)
         if keep_parts:
             parts.append(y.to(x.dtype))
         else:
