@@ -132,32 +132,38 @@ class AlignObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.projector = model.projector
-        self._vision = (model.vision,)  # a tuple keeps the tower out of this module's parameters
-        embeddings = model.llm.backbone.embeddings.weight.detach()
-        nothing = embeddings.new_zeros(1, embeddings.shape[1])
+        # Tuples keep what is only looked at out of this module's parameters.
+        self._vision = (model.vision,)
+        self._embeddings = (model.llm.backbone.embeddings,)
+        self.word_ids = word_ids
         generator = torch.Generator().manual_seed(0)
-        directions = torch.randn(3, embeddings.shape[1], generator=generator)
-        self.register_buffer("shape_words", torch.cat([embeddings[word_ids[0]], nothing]))
-        self.register_buffer("colour_words", torch.cat([embeddings[word_ids[1]], nothing]))
-        self.register_buffer("directions", directions * embeddings.std() * 2)
+        hidden = model.config.llm.hidden_size
+        scale = 2 * model.config.llm.initializer_range
+        self.register_buffer("directions", torch.randn(3, hidden, generator=generator) * scale)
 
     def forward(self, pixels: Tensor, labels: "PatchLabels") -> Tensor:
-        """Mean squared error of the projected patches, over the targets' variance."""
+        """Mean squared error of the projected patches, over the words' variance."""
         shapes, colours, offsets, _ = labels
         with torch.no_grad():
             patches = self._vision[0](pixels)
+            words = self._embeddings[0].weight
+            nothing = words.new_zeros(1, words.shape[1])
+            shape_words, colour_words = (
+                torch.cat([F.normalize(words[ids], dim=-1), nothing]) for ids in self.word_ids
+            )
         grid = int(shapes.shape[1] ** 0.5)
         centre = (torch.arange(grid, device=pixels.device) + 0.5) / grid
         y, x = torch.meshgrid(centre, centre, indexing="ij")
-        place = offsets + torch.stack([x.flatten(), y.flatten(), torch.zeros(grid * grid)], dim=-1)
+        patch = torch.stack([x.flatten(), y.flatten(), torch.zeros_like(x).flatten()], dim=-1)
         on_object = (shapes < len(SHAPES))[..., None]
         # Centred and widened to about [-1, 1]: places in [0, 1], radii around 0.15.
-        place = (place - place.new_tensor([0.5, 0.5, 0.15])) * place.new_tensor([2.0, 2.0, 10.0])
-        target = self.shape_words[shapes] + self.colour_words[colours]
+        place = offsets + patch - offsets.new_tensor([0.5, 0.5, 0.15])
+        place = place * offsets.new_tensor([2.0, 2.0, 10.0])
+        target = shape_words[shapes] + colour_words[colours]
         target = target + (place * on_object) @ self.directions
         error = (self.projector(patches) - target).square().mean(dim=-1)
         weight = torch.where(on_object[..., 0], 1.0, 0.2)
-        return (error * weight).sum() / weight.sum() / self.shape_words.var()
+        return (error * weight).sum() / weight.sum() * words.shape[1]
 
 
 class PatchLabels(NamedTuple):
