@@ -43,4 +43,6 @@ def clip_files() -> list:
 def _seeded() -> None:
     import torch
 
+    # The tests' operations are tiny: a second thread only waits, and on a busy machine for long.
+    torch.set_num_threads(1)
     torch.manual_seed(0)
