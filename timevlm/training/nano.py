@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from timevlm.configuration import TimeVLMConfig
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
@@ -11,6 +13,7 @@ from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
 
 TOKENS_PER_FRAME = 8
+EMBEDDING_GAIN = 80.0
 TRAINED_ON = (
     "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
 )
@@ -70,7 +73,12 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
 def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     """An untrained nano and its processor."""
     processor = build_processor()
-    return TimeVLMForConditionalGeneration(build_config(processor)), processor
+    model = TimeVLMForConditionalGeneration(build_config(processor))
+    with torch.no_grad():
+        # Blocks write vectors of length 10 to 30 into the residual stream: an input of
+        # length 1 would be drowned after the first, and with it what the frame shows.
+        model.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
+    return model, processor
 
 
 def export_nano(

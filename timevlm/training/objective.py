@@ -138,19 +138,18 @@ class AlignObjective(nn.Module):
         self.word_ids = word_ids
         generator = torch.Generator().manual_seed(0)
         hidden = model.config.llm.hidden_size
-        scale = 2 * model.config.llm.initializer_range
-        self.register_buffer("directions", torch.randn(3, hidden, generator=generator) * scale)
+        directions = F.normalize(torch.randn(3, hidden, generator=generator), dim=-1)
+        self.register_buffer("directions", directions)
 
     def forward(self, pixels: Tensor, labels: "PatchLabels") -> Tensor:
-        """Mean squared error of the projected patches, over the words' variance."""
+        """Mean squared error of the projected patches, in squares of a word's length."""
         shapes, colours, offsets, _ = labels
         with torch.no_grad():
             patches = self._vision[0](pixels)
             words = self._embeddings[0].weight
             nothing = words.new_zeros(1, words.shape[1])
-            shape_words, colour_words = (
-                torch.cat([F.normalize(words[ids], dim=-1), nothing]) for ids in self.word_ids
-            )
+            shape_words, colour_words = (torch.cat([words[ids], nothing]) for ids in self.word_ids)
+            length = words[self.word_ids[0]].norm(dim=-1).mean()
         grid = int(shapes.shape[1] ** 0.5)
         centre = (torch.arange(grid, device=pixels.device) + 0.5) / grid
         y, x = torch.meshgrid(centre, centre, indexing="ij")
@@ -160,10 +159,10 @@ class AlignObjective(nn.Module):
         place = offsets + patch - offsets.new_tensor([0.5, 0.5, 0.15])
         place = place * offsets.new_tensor([2.0, 2.0, 10.0])
         target = shape_words[shapes] + colour_words[colours]
-        target = target + (place * on_object) @ self.directions
+        target = target + (place * on_object) @ (2 * length * self.directions)
         error = (self.projector(patches) - target).square().mean(dim=-1)
         weight = torch.where(on_object[..., 0], 1.0, 0.2)
-        return (error * weight).sum() / weight.sum() * words.shape[1]
+        return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()
 
 
 class PatchLabels(NamedTuple):
