@@ -13,7 +13,7 @@ from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
 
 TOKENS_PER_FRAME = 8
-EMBEDDING_GAIN = 80.0
+EMBEDDING_GAIN = 30.0
 TRAINED_ON = (
     "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
 )
@@ -61,7 +61,7 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
             "hidden_act": "gelu",  # exact: torch has no fast kernel for the tanh form on a CPU
         },
         tokens_per_frame=TOKENS_PER_FRAME,
-        tome_heads=4,
+        tome_heads=1,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -78,6 +78,7 @@ def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
         # Blocks write vectors of length 10 to 30 into the residual stream: an input of
         # length 1 would be drowned after the first, and with it what the frame shows.
         model.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
+        model.projector[2].weight.mul_(EMBEDDING_GAIN)
     return model, processor
 
 
