@@ -38,8 +38,7 @@ def small_batch(seed: int = 0):
 
 
 def objective_of(model) -> AnswerObjective:
-    objective = AnswerObjective(model)
-    objective.prefix_ids = tuple(tiny_processor().prefix_ids())
+    objective = AnswerObjective(model, tiny_processor().prefix_ids())
     return objective
 
 

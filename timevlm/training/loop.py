@@ -221,8 +221,7 @@ def answer_phase(
     be learnt first, and is learnt many times faster where there is little to look through.
     """
     model.vision.requires_grad_(False)
-    objective = AnswerObjective(model)
-    objective.prefix_ids = tuple(processor.prefix_ids())
+    objective = AnswerObjective(model, processor.prefix_ids())
     align = align_objective(model, processor)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:

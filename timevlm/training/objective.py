@@ -1,5 +1,6 @@
 """Losses: next-token prediction of answers, and dense labels of patches for the vision tower."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,11 +19,15 @@ _COLOUR_INDEX = {name: i for i, name in enumerate(COLOURS)}
 
 
 class AnswerObjective(nn.Module):
-    """Mean cross-entropy of the answers' tokens; the module that gradients flow through."""
+    """Mean cross-entropy of the answers' tokens; the module that gradients flow through.
 
-    def __init__(self, model: TimeVLMForConditionalGeneration) -> None:
+    `prefix_ids` stand before every video.
+    """
+
+    def __init__(self, model: TimeVLMForConditionalGeneration, prefix_ids: Sequence[int]) -> None:
         super().__init__()
         self.model = model
+        self.prefix_ids = list(prefix_ids)
 
     def watch(self, batch: Batch) -> HybridState:
         """Read all videos at once: a state with a row a video."""
@@ -31,12 +36,10 @@ class AnswerObjective(nn.Module):
         x = model.llm.embed(batch.video_ids)
         is_frame = batch.video_ids == model.config.frame_token_id
         x = x.masked_scatter(is_frame[..., None], features.flatten(0, 1).to(x.dtype))
-        prefix = torch.tensor([list(self.prefix_ids)], device=x.device).expand(len(x), -1)
+        prefix = torch.tensor([self.prefix_ids], device=x.device).expand(len(x), -1)
         state = model.llm.init_state(batch.video_lengths)
         state = model.llm.read_prefix(model.llm.embed(prefix), state)
         return model.llm.read_video(x, state, batch.video_lengths)
-
-    prefix_ids: tuple[int, ...] = ()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(weighted loss, predicted next tokens (R, Lt), which of them count (R, Lt))."""
