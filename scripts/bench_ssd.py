@@ -58,7 +58,7 @@ class Shape:
 
 
 SHAPES = {
-    "nano": Shape(heads=12, head_dim=32, state_size=64, groups=1, chunk_size=64),
+    "nano": Shape(heads=8, head_dim=32, state_size=64, groups=1, chunk_size=64),
     "peer": Shape(heads=8, head_dim=64, state_size=128, groups=8, chunk_size=256),  # 5M hybrid
     "nemotron-9b": Shape(heads=128, head_dim=80, state_size=128, groups=8, chunk_size=128),
 }

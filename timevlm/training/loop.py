@@ -65,7 +65,7 @@ def make_optimizer(module: nn.Module, config: PhaseConfig) -> torch.optim.AdamW:
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
-CURRICULUM = ((0.6, 1, 3), (0.75, 2, 2))
+CURRICULUM = ((0.4, 1, 3), (0.55, 2, 2))
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 
