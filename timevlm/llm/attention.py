@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.llm.config import HybridConfig
-from timevlm.llm.state import AttentionState, TokenStore, valid_mask
+from timevlm.llm.state import AttentionState, TokenStore
 
 # Entries of a mask built at one time. Queries go in blocks so that the mask stays this small
 # however many keys there are.
@@ -160,13 +160,3 @@ def rank_keys(
     if context_valid is not None:
         scores = scores.masked_fill(~context_valid[:, None, None], -torch.inf)
     return scores.softmax(dim=-1).mean(dim=(1, 2))
-
-
-__all__ = [
-    "AttentionMixer",
-    "QueryKeyValue",
-    "TransferAttention",
-    "attend",
-    "rank_keys",
-    "valid_mask",
-]

@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.turns import Turn, make_turns
 
-IGNORE_INDEX = -100
 _OBJECT_TIMES = tuple(f.name for f in fields(ObjectSpec) if f.name.endswith("_seconds"))
 
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.llm.state import HybridState
-from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.synth.motion import Poses, object_poses, object_table
 from timevlm.synth.palette import COLOURS, MAX_OBJECTS, SHAPES
 from timevlm.synth.shapes import SIGNED_DISTANCE
-from timevlm.training.batches import IGNORE_INDEX, Batch, VideoSample
+from timevlm.training.batches import Batch, VideoSample
 
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 _COLOUR_INDEX = {name: i for i, name in enumerate(COLOURS)}
