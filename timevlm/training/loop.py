@@ -22,6 +22,7 @@ from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import Batch, BatchConfig, VideoSample, make_batch, sample_videos
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from timevlm.training.muon import Muon
 from timevlm.training.objective import (
     AlignObjective,
     AnswerObjective,
@@ -53,21 +54,32 @@ def learning_rate(config: PhaseConfig, share: float) -> float:
     return config.peak_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * rest)))
 
 
-def make_optimizer(module: nn.Module, config: PhaseConfig) -> torch.optim.AdamW:
-    """AdamW over what is trainable; matrices decay, scales, biases and scan parameters do not."""
+def make_optimizer(module: nn.Module, config: PhaseConfig) -> Muon:
+    """Muon over hidden matrices; AdamW over embeddings, heads, convolutions, scales and biases.
+
+    Matrices decay; the rest, embeddings among it, does not.
+    """
     trainable = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in trainable if p.dim() >= 2 and "embeddings" not in n]
-    chosen = {id(p) for p in decayed}
+    matrices = [p for n, p in trainable if p.dim() == 2 and not _is_table(n)]
+    chosen = {id(p) for p in matrices}
     rest = [p for _, p in trainable if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    groups.append({"params": rest, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=config.peak_rate, betas=(0.9, 0.98), fused=True)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "is_matrix": True},
+        {"params": rest, "weight_decay": 0.0, "is_matrix": False},
+    ]
+    return Muon(groups, lr=config.peak_rate)
+
+
+def _is_table(name: str) -> bool:
+    """Whether a parameter's rows are words or places or classes rather than a hidden map."""
+    return any(part in name for part in ("embed", "lm_head", "head.weight"))
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
-CURRICULUM = ((0.4, 1, 3), (0.55, 2, 2))
+CURRICULUM = ((0.28, 1, 3), (0.4, 2, 2), (0.52, 3, 1))
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
+TRACK_WEIGHT = 0.5  # of the loss of tracks
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -157,7 +169,7 @@ def labelled_frames(
         chosen = torch.randperm(len(sample.seconds), generator=generator)[:16].sort().values
         samples.append(VideoSample(spec=sample.spec, seconds=sample.seconds[chosen], shift=0))
     pixels = render_frames([(s.spec, s.seconds) for s in samples], size, model.device)
-    return pixels, PatchLabels(*(t.to(model.device) for t in patch_labels(samples, grid)))
+    return pixels, patch_labels(samples, grid).to(model.device)
 
 
 def align_phase(
@@ -226,14 +238,15 @@ def answer_phase(
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        batch = training_batch(model, processor, curriculum_config(batches, share), step)
+        batch, labels = training_batch(model, processor, curriculum_config(batches, share), step)
         rendered = time.monotonic() - started
-        loss, predicted, counted = objective(batch)
+        loss, tracking, predicted, counted = objective(batch, labels)
         aligned = align(*labelled_frames(model, step, num_frames=32))
         numbers = {"render_seconds": rendered, **answer_accuracy(batch, predicted, counted)}
         numbers |= {"answer_loss": float(loss.detach()), "align_loss": float(aligned.detach())}
+        numbers["track_loss"] = float(tracking.detach())
         numbers["step_seconds"] = time.monotonic() - started
-        return loss + ALIGN_WEIGHT * aligned, numbers
+        return loss + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * tracking, numbers
 
     run_phase(objective, step_fn, config, folder)
 
@@ -257,11 +270,13 @@ def training_batch(
     processor: TimeVLMProcessor,
     batches: BatchConfig,
     step: int,
-) -> Batch:
-    """The batch of a training step."""
+) -> tuple[Batch, PatchLabels]:
+    """The batch of a training step, and the labels of its frames' patches."""
     samples = sample_videos(batches, step)
     size = model.config.frame_size
-    return make_batch(batches, processor, samples, size=size, seed=step, device=model.device)
+    grid = size[0] // model.config.vision.patch_size
+    batch = make_batch(batches, processor, samples, size=size, seed=step, device=model.device)
+    return batch, patch_labels(samples, grid, outline=False).to(model.device)
 
 
 def answer_accuracy(batch: Batch, predicted: Tensor, counted: Tensor) -> dict[str, float]:

@@ -7,13 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.llm.state import HybridState
+from timevlm.llm.config import TransV
+from timevlm.llm.state import HybridState, compact_rows
+from timevlm.llm.transv import kept_counts, uniform_mask
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.synth.motion import Poses, object_poses, object_table
-from timevlm.synth.palette import COLOURS, MAX_OBJECTS, SHAPES
+from timevlm.synth.palette import COLOURS, MAX_OBJECTS, MOTIONS, SHAPES, SIZES
 from timevlm.synth.shapes import SIGNED_DISTANCE
+from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.training.batches import Batch, VideoSample
+from timevlm.vision.tome import merge_with_companion
 
+MAX_SCENES = 6
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 _COLOUR_INDEX = {name: i for i, name in enumerate(COLOURS)}
 
@@ -28,11 +33,13 @@ class AnswerObjective(nn.Module):
         super().__init__()
         self.model = model
         self.prefix_ids = list(prefix_ids)
+        self.tracks = TrackHead(model.config.llm.hidden_size)
 
-    def watch(self, batch: Batch) -> HybridState:
+    def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
         model = self.model
-        features = model.encode_frames(batch.pixels)
+        if features is None:
+            features = model.encode_frames(batch.pixels)
         x = model.llm.embed(batch.video_ids)
         is_frame = batch.video_ids == model.config.frame_token_id
         x = x.masked_scatter(is_frame[..., None], features.flatten(0, 1).to(x.dtype))
@@ -41,9 +48,37 @@ class AnswerObjective(nn.Module):
         state = model.llm.read_prefix(model.llm.embed(prefix), state)
         return model.llm.read_video(x, state, batch.video_lengths)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(weighted loss, predicted next tokens (R, Lt), which of them count (R, Lt))."""
-        state = self.watch(batch).consolidated()
+    def watch_tracking(self, batch: Batch, labels: "PatchLabels") -> tuple[HybridState, Tensor]:
+        """As `watch`, and the loss of saying what each kept vision token's object is and does."""
+        model = self.model
+        with torch.no_grad():
+            patches = model.vision(batch.pixels)
+            merged, _, soft = merge_with_companion(
+                patches,
+                track_targets(labels),
+                model.config.tokens_per_frame,
+                model.config.tome_heads,
+            )
+        state = self.watch(batch, model.projector(merged)).consolidated()
+        is_frame = batch.video_ids == model.config.frame_token_id
+        targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
+        targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))
+        targets = drop_as_read(targets, batch.video_lengths, model.config.llm.transv)
+        tokens, _ = state.held_video.merged()
+        return state, self.tracks(tokens, targets)
+
+    def forward(
+        self, batch: Batch, labels: "PatchLabels | None" = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Losses of answers and tracks, predicted next tokens (R, Lt), which of them count (R, Lt).
+
+        Without `labels` of the frames' patches the loss of the tracks is zero.
+        """
+        tracking = batch.pixels.new_zeros((), dtype=torch.float32)
+        if labels is None:
+            state = self.watch(batch).consolidated()
+        else:
+            state, tracking = self.watch_tracking(batch, labels)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
@@ -65,7 +100,57 @@ class AnswerObjective(nn.Module):
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
             best[here] = logits.detach().argmax(dim=-1)
             predicted[rows, :width] = best
-        return total / weight.sum(), predicted, counted
+        return total / weight.sum(), tracking, predicted, counted
+
+
+class TrackHead(nn.Module):
+    """What a vision token's object is and does, read from the token deep in the LLM.
+
+    A motion shows only across frames, so this asks the layers to follow an object through the
+    video and to keep what they found at its tokens, where a question can pick it up. That is one
+    lesson a token instead of one a question.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(hidden_size)
+        self.head = nn.Linear(hidden_size, sum(TRACK_SIZES))
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy: tokens (V, L, D), targets (V, L, sum of classes), zero where none."""
+        loss = tokens.new_zeros((), dtype=torch.float32)
+        logits = self.head(self.norm(tokens)).float().split(TRACK_SIZES, dim=-1)
+        for scores, wanted in zip(logits, targets.split(TRACK_SIZES, dim=-1), strict=True):
+            each = -(wanted * F.log_softmax(scores, dim=-1)).sum(dim=-1)
+            # The last class is background, of which there is ten times more than of objects.
+            weight = wanted.sum(dim=-1) - 0.9 * wanted[..., -1]
+            loss = loss + (each * weight).sum() / weight.sum().clamp(min=1e-6)
+        return loss / len(TRACK_SIZES)
+
+
+# Shape, colour, size and motion of a patch's object or background; the scene's number.
+TRACK_SIZES = (len(SHAPES) + 1, len(COLOURS) + 1, len(SIZES) + 1, len(MOTIONS) + 1, MAX_SCENES + 1)
+
+
+def track_targets(labels: "PatchLabels") -> Tensor:
+    """Labels of patches as probabilities (N, T, sum of classes)."""
+    scenes = labels.scenes[:, None].expand_as(labels.shapes)
+    kinds = (labels.shapes, labels.colours, labels.sizes, labels.motions, scenes)
+    parts = [F.one_hot(k, n) for k, n in zip(kinds, TRACK_SIZES, strict=True)]
+    return torch.cat(parts, dim=-1).float()
+
+
+def drop_as_read(x: Tensor, lengths: Tensor, transv: Sequence[TransV]) -> Tensor:
+    """What is left of `x (V, L, K)` beside the video's tokens after uniform dropping."""
+    original = lengths
+    for compression in transv:
+        if compression.rule != "uniform":
+            break
+        kept = kept_counts(compression, original, lengths)
+        mask = uniform_mask(lengths, kept, torch.zeros_like(kept), x.shape[1], lengths)
+        x, _ = compact_rows(x, mask)
+        lengths = kept
+    return x
 
 
 def length_buckets(lengths: Tensor, ratio: float = 2.0) -> list[Tensor]:
@@ -103,7 +188,12 @@ class PatchObjective(nn.Module):
 
         pixels (N, 3, H, W), with the labels of their patches.
         """
-        shapes, colours, offsets, masks = labels
+        shapes, colours, offsets, masks = (
+            labels.shapes,
+            labels.colours,
+            labels.offsets,
+            labels.masks,
+        )
         out = self.head(self.vision(pixels))
         shape_logits, colour_logits, places, outline = out.split(self.sizes, -1)
         on_object = shapes < len(SHAPES)
@@ -146,7 +236,7 @@ class AlignObjective(nn.Module):
 
     def forward(self, pixels: Tensor, labels: "PatchLabels") -> Tensor:
         """Mean squared error of the projected patches, in squares of a word's length."""
-        shapes, colours, offsets, _ = labels
+        shapes, colours, offsets = labels.shapes, labels.colours, labels.offsets
         with torch.no_grad():
             patches = self._vision[0](pixels)
             words = self._embeddings[0].weight
@@ -171,37 +261,68 @@ class AlignObjective(nn.Module):
 class PatchLabels(NamedTuple):
     """Labels of N frames of T patches.
 
-    shapes and colours (N, T), the last class is background; offsets (N, T, 3): object centre
-    relative to the patch centre, and radius; masks (N, T, MASK_SIDE^2) bool: where objects are.
+    shapes, colours, sizes and motions (N, T), the last class is background; offsets (N, T, 3):
+    object centre relative to the patch centre, and radius; scenes (N,): the frame's scene,
+    counted from 0; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for).
     """
 
     shapes: Tensor
     colours: Tensor
+    sizes: Tensor
+    motions: Tensor
+    scenes: Tensor
     offsets: Tensor
     masks: Tensor
 
+    def to(self, device: torch.device | str) -> "PatchLabels":
+        """The same labels on a device."""
+        return PatchLabels(*(t.to(device) for t in self))
 
-def patch_labels(samples: list[VideoSample], grid: int) -> PatchLabels:
-    """Labels of `PatchObjective` for all frames of the samples, for grid x grid patches.
+
+def patch_labels(samples: list[VideoSample], grid: int, *, outline: bool = True) -> PatchLabels:
+    """Labels of all frames of the samples, for grid x grid patches.
 
     A patch belongs to the last painted object whose radius reaches its centre.
     """
-    tables, colours, times = [], [], []
+    tables, named, times, scenes = [], [], [], []
     for sample in samples:
         for t in sample.seconds.tolist():
-            scene = next(s for s in reversed(sample.spec.scenes) if t >= s.start_seconds)
+            number, scene = _scene_at(sample.spec, t)
             tables.append(object_table(scene.objects, MAX_OBJECTS))
-            named = [_COLOUR_INDEX[item.colour_at(t)] for item in scene.objects]
-            colours.append(named + [len(COLOURS)] * (MAX_OBJECTS - len(named)))
+            named.append([_classes(item, t) for item in scene.objects])
+            named[-1] += [_BACKGROUND] * (MAX_OBJECTS + 1 - len(scene.objects))
             times.append(t)
+            scenes.append(number)
     poses = object_poses(torch.stack(tables), torch.tensor(times, dtype=torch.float64)[:, None])
-    colour = torch.tensor(colours)  # (N, slots)
+    owner, offsets = _patch_owners(poses, grid)
+    classes = torch.tensor(named)  # (N, slots + 1, kinds of class)
+    of_patch = classes.gather(1, owner[..., None].expand(-1, -1, classes.shape[2]))
+    masks = _patch_masks(poses, grid) if outline else torch.empty(*owner.shape, 0)
+    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), offsets, masks)
+
+
+_BACKGROUND = [len(SHAPES), len(COLOURS), len(SIZES), len(MOTIONS)]
+_SIZE_INDEX = {name: i for i, name in enumerate(SIZES)}
+_MOTION_INDEX = {name: i for i, name in enumerate(MOTIONS)}
+
+
+def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
+    numbered = list(enumerate(spec.scenes))
+    return next((i, s) for i, s in reversed(numbered) if seconds >= s.start_seconds or i == 0)
+
+
+def _classes(item: ObjectSpec, seconds: float) -> list[int]:
+    colour = _COLOUR_INDEX[item.colour_at(seconds)]
+    return [SHAPES.index(item.shape), colour, _SIZE_INDEX[item.size], _MOTION_INDEX[item.motion]]
+
+
+def _patch_owners(poses: Poses, grid: int) -> tuple[Tensor, Tensor]:
+    """Slot of the object that each patch shows (N, T), MAX_OBJECTS for none, and its offsets."""
     centre = (torch.arange(grid) + 0.5) / grid
     patch_y, patch_x = torch.meshgrid(centre, centre, indexing="ij")
     patch_x, patch_y = patch_x.flatten(), patch_y.flatten()
-    num_frames, num_patches = len(times), grid * grid
-    shapes = torch.full((num_frames, num_patches), len(SHAPES))
-    colour_labels = torch.full((num_frames, num_patches), len(COLOURS))
+    num_frames, num_patches = poses.x.shape[0], grid * grid
+    owner = torch.full((num_frames, num_patches), MAX_OBJECTS)
     offsets = torch.zeros(num_frames, num_patches, 3)
     half_patch = 0.5 / grid
     for slot in range(MAX_OBJECTS):
@@ -211,11 +332,10 @@ def patch_labels(samples: list[VideoSample], grid: int) -> PatchLabels:
         # A small object may lie between patch centres: it owns the patches it is centred in.
         reach = radius.clamp(min=half_patch * 1.2)
         inside = poses.visible[:, slot, None] & (dx.square() + dy.square() < reach.square())
-        shapes = torch.where(inside, poses.shape_index[:, slot, None], shapes)
-        colour_labels = torch.where(inside, colour[:, slot, None], colour_labels)
+        owner = owner.masked_fill(inside, slot)
         place = torch.stack([dx, dy, radius.expand_as(dx)], dim=-1)
         offsets = torch.where(inside[..., None], place, offsets)
-    return PatchLabels(shapes, colour_labels, offsets, _patch_masks(poses, grid))
+    return owner, offsets
 
 
 def _patch_masks(poses: Poses, grid: int) -> Tensor:

@@ -100,6 +100,18 @@ def merge_tokens(x: Tensor, keep: int, heads: int) -> tuple[Tensor, Tensor]:
     the similarity averages over. With `keep >= T` the tokens come back as they are.
     Raises `ModelError` when `keep` is not positive or `heads` does not divide C.
     """
+    merged, sizes, _ = merge_with_companion(x, None, keep, heads)
+    return merged, sizes
+
+
+def merge_with_companion(
+    x: Tensor, companion: Tensor | None, keep: int, heads: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `merge_tokens`, with a `companion (B, T, K)` that is averaged along, such as labels.
+
+    Returns `(merged (B, keep, C), sizes (B, keep), companion (B, keep, K))`; the companion has no
+    say in what is merged.
+    """
     if keep < 1:
         raise ModelError(f"cannot keep {keep} tokens of a frame; keep at least 1")
     sizes = x.new_ones(x.shape[:2], dtype=torch.float32)
@@ -109,5 +121,7 @@ def merge_tokens(x: Tensor, keep: int, heads: int) -> tuple[Tensor, Tensor]:
         x = x.float()  # sums of many tokens, and sizes above 256, are not exact in half precision
     for r in rounds:
         merge, _ = bipartite_soft_matching(similarity_metric(x, heads), r)
+        if companion is not None:
+            companion, _ = merge_weighted(merge, companion, sizes)
         x, sizes = merge_weighted(merge, x, sizes)
-    return x.to(dtype), sizes
+    return x.to(dtype), sizes, companion
