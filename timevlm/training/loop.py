@@ -79,7 +79,7 @@ def _is_table(name: str) -> bool:
 CURRICULUM = ((0.28, 1, 3), (0.4, 2, 2), (0.52, 3, 1))
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
-TRACK_WEIGHT = 0.5  # of the loss of tracks
+TRACK_WEIGHT = 1.0  # of the loss of tracks
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 

@@ -120,16 +120,19 @@ class TrackHead(nn.Module):
         """Mean cross-entropy: tokens (V, L, D), targets (V, L, sum of classes), zero where none."""
         loss = tokens.new_zeros((), dtype=torch.float32)
         logits = self.head(self.norm(tokens)).float().split(TRACK_SIZES, dim=-1)
-        for scores, wanted in zip(logits, targets.split(TRACK_SIZES, dim=-1), strict=True):
+        kinds = zip(TRACK_WEIGHTS, logits, targets.split(TRACK_SIZES, dim=-1), strict=True)
+        for kind_weight, scores, wanted in kinds:
             each = -(wanted * F.log_softmax(scores, dim=-1)).sum(dim=-1)
             # The last class is background, of which there is ten times more than of objects.
             weight = wanted.sum(dim=-1) - 0.9 * wanted[..., -1]
-            loss = loss + (each * weight).sum() / weight.sum().clamp(min=1e-6)
-        return loss / len(TRACK_SIZES)
+            mean = (each * weight).sum() / weight.sum().clamp(min=1e-6)
+            loss = loss + kind_weight * mean
+        return loss / sum(TRACK_WEIGHTS)
 
 
 # Shape, colour, size and motion of a patch's object or background; the scene's number.
 TRACK_SIZES = (len(SHAPES) + 1, len(COLOURS) + 1, len(SIZES) + 1, len(MOTIONS) + 1, MAX_SCENES + 1)
+TRACK_WEIGHTS = (1.0, 1.0, 1.0, 4.0, 1.0)  # a motion is harder to see than a picture
 
 
 def track_targets(labels: "PatchLabels") -> Tensor:
