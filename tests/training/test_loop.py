@@ -95,9 +95,10 @@ def test_a_checkpoint_is_safetensors_and_complete(tmp_path):
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     for name, tensor in task.module.state_dict().items():
         assert torch.equal(weights[name], tensor)
-        for moment in ("exp_avg", "exp_avg_sq", "step"):
+        moments = ("momentum",) if tensor.dim() == 2 else ("mean", "square", "step")
+        for moment in moments:
             assert f"optimizer.{name}|{moment}" in tensors
-    assert float(tensors["optimizer.0.weight|step"]) == STEPS
+    assert float(tensors["optimizer.0.bias|step"]) == STEPS
 
 
 def test_checkpoints_keep_progress_and_moments(tmp_path):

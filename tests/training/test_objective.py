@@ -8,24 +8,18 @@ import torch
 
 from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
 from timevlm.synth.motion import object_poses, object_table
-from timevlm.synth.palette import COLOURS, SHAPES
-from timevlm.synth.shapes import SIGNED_DISTANCE
 from timevlm.synth.world import sample_video
 from timevlm.training.batches import (
     IGNORE_INDEX,
     BatchConfig,
-    VideoSample,
     crop_scenes,
     make_batch,
     pad_rows,
     sample_videos,
 )
 from timevlm.training.objective import (
-    MASK_SIDE,
     AnswerObjective,
-    PatchObjective,
     length_buckets,
-    patch_labels,
 )
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=4, max_frames=5, history_share=0.5)
@@ -45,7 +39,8 @@ def objective_of(model) -> AnswerObjective:
 def test_answer_loss_equals_monolithic_rows():
     samples, batch = small_batch()
     model = tiny_model()
-    loss, predicted, counted = objective_of(model)(batch)
+    loss, tracking, predicted, counted = objective_of(model)(batch)
+    assert float(tracking) == 0.0  # no labels were given
     counts = [len(sample.seconds) for sample in samples]
     videos = batch.pixels.split(counts)
     total = weights = 0.0
@@ -128,71 +123,3 @@ def test_length_buckets_hold_every_row_once_and_are_narrow(lengths):
         assert max(inside) <= 1.5 * min(inside)
     shortest = [min(lengths[i] for i in rows.tolist()) for rows in buckets]
     assert all(after > 1.5 * before for before, after in pairwise(shortest))
-
-
-def test_patch_labels_equal_a_loop_over_patches():
-    grid = 3
-    seconds = torch.tensor([0.4, 3.3, 6.1, 9.7, 11.9], dtype=torch.float64)
-    samples = [VideoSample(spec=sample_video(s), seconds=seconds, shift=0.0) for s in range(4)]
-    labels = patch_labels(samples, grid)
-    frame = on_object = 0
-    for sample in samples:
-        for t in seconds.tolist():
-            (scene,) = [s for s in sample.spec.scenes if s.start_seconds <= t < s.end_seconds]
-            for patch in range(grid * grid):
-                expected = slow_patch(scene.objects, t, patch, grid)
-                shape, colour, offset, mask = expected
-                assert int(labels.shapes[frame, patch]) == shape
-                assert int(labels.colours[frame, patch]) == colour
-                torch.testing.assert_close(labels.offsets[frame, patch], torch.tensor(offset))
-                assert labels.masks[frame, patch].tolist() == mask
-                on_object += shape < len(SHAPES)
-            frame += 1
-    assert on_object > 10
-
-
-def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
-    """Shape, colour, offset and mask of one patch, from one object after the other."""
-    row, column = divmod(patch, grid)
-    y, x = (row + 0.5) / grid, (column + 0.5) / grid
-    shape, colour, offset = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
-    mask = [False] * MASK_SIDE**2
-    for item in objects:
-        pose = object_poses(object_table([item], 1)[0], torch.tensor(t, dtype=torch.float64))
-        if not bool(pose.visible):
-            continue
-        px, py, radius = float(pose.x), float(pose.y), float(pose.radius)
-        if math.hypot(px - x, py - y) < max(radius, 0.6 / grid):
-            shape = SHAPES.index(item.shape)
-            colour = list(COLOURS).index(item.colour_at(t))
-            offset = [px - x, py - y, radius]
-        for i in range(MASK_SIDE**2):
-            v, u = divmod(i, MASK_SIDE)
-            point = [
-                (column + (u + 0.5) / MASK_SIDE) / grid - px,
-                (row + (v + 0.5) / MASK_SIDE) / grid - py,
-            ]
-            dx, dy = (torch.tensor([[[p / radius]]]) for p in point)
-            mask[i] |= bool(SIGNED_DISTANCE[item.shape](dx, dy) < 0)
-    return shape, colour, offset, mask
-
-
-def test_patch_objective_falls_when_trained_on_its_labels():
-    model = tiny_model()
-    spec = sample_video(0)
-    sample = VideoSample(spec=spec, seconds=torch.tensor([1.0, 2.0]).double(), shift=0.0)
-    labels = patch_labels([sample], FRAME_SIDE // 16)
-    from timevlm.synth.render import render_frames
-
-    pixels = render_frames([(spec, sample.seconds)], (FRAME_SIDE, FRAME_SIDE), "cpu")
-    objective = PatchObjective(model)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(20):
-        loss, _, _ = objective(pixels, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    assert all(math.isfinite(value) for value in losses)
-    assert losses[-1] < 0.7 * losses[0]

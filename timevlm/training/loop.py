@@ -22,14 +22,10 @@ from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import Batch, BatchConfig, VideoSample, make_batch, sample_videos
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
-from timevlm.training.objective import (
-    AlignObjective,
-    AnswerObjective,
-    PatchLabels,
-    PatchObjective,
-    patch_labels,
-)
+from timevlm.training.objective import AnswerObjective
+from timevlm.training.patches import AlignObjective, PatchObjective
 
 
 @dataclass(frozen=True, kw_only=True)

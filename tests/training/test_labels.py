@@ -1,0 +1,64 @@
+"""Labels of patches against a slow twin that looks at one patch and one object at a time."""
+
+import math
+
+import torch
+
+from timevlm.synth.motion import object_poses, object_table
+from timevlm.synth.palette import COLOURS, MOTIONS, SHAPES, SIZES
+from timevlm.synth.shapes import SIGNED_DISTANCE
+from timevlm.synth.world import sample_video
+from timevlm.training.batches import VideoSample
+from timevlm.training.labels import MASK_SIDE, patch_labels
+
+
+def test_patch_labels_equal_a_loop_over_patches():
+    grid = 3
+    seconds = torch.tensor([0.4, 3.3, 6.1, 9.7, 11.9], dtype=torch.float64)
+    samples = [VideoSample(spec=sample_video(s), seconds=seconds, shift=0.0) for s in range(4)]
+    labels = patch_labels(samples, grid)
+    frame = on_object = 0
+    for sample in samples:
+        for t in seconds.tolist():
+            (scene,) = [s for s in sample.spec.scenes if s.start_seconds <= t < s.end_seconds]
+            for patch in range(grid * grid):
+                expected = slow_patch(scene.objects, t, patch, grid)
+                shape, colour, size, motion, offset, mask = expected
+                assert int(labels.shapes[frame, patch]) == shape
+                assert int(labels.colours[frame, patch]) == colour
+                assert int(labels.sizes[frame, patch]) == size
+                assert int(labels.motions[frame, patch]) == motion
+                torch.testing.assert_close(labels.offsets[frame, patch], torch.tensor(offset))
+                assert labels.masks[frame, patch].tolist() == mask
+                on_object += shape < len(SHAPES)
+            assert sample.spec.scenes[int(labels.scenes[frame])] is scene
+            frame += 1
+    assert on_object > 10
+
+
+def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
+    """Classes, offset and mask of one patch, from one object after the other."""
+    row, column = divmod(patch, grid)
+    y, x = (row + 0.5) / grid, (column + 0.5) / grid
+    shape, colour, offset = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
+    size, motion = len(SIZES), len(MOTIONS)
+    mask = [False] * MASK_SIDE**2
+    for item in objects:
+        pose = object_poses(object_table([item], 1)[0], torch.tensor(t, dtype=torch.float64))
+        if not bool(pose.visible):
+            continue
+        px, py, radius = float(pose.x), float(pose.y), float(pose.radius)
+        if math.hypot(px - x, py - y) < max(radius, 0.6 / grid):
+            shape = SHAPES.index(item.shape)
+            colour = list(COLOURS).index(item.colour_at(t))
+            size, motion = list(SIZES).index(item.size), list(MOTIONS).index(item.motion)
+            offset = [px - x, py - y, radius]
+        for i in range(MASK_SIDE**2):
+            v, u = divmod(i, MASK_SIDE)
+            point = [
+                (column + (u + 0.5) / MASK_SIDE) / grid - px,
+                (row + (v + 0.5) / MASK_SIDE) / grid - py,
+            ]
+            dx, dy = (torch.tensor([[[p / radius]]]) for p in point)
+            mask[i] |= bool(SIGNED_DISTANCE[item.shape](dx, dy) < 0)
+    return shape, colour, size, motion, offset, mask

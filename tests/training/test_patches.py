@@ -1,0 +1,31 @@
+"""The objectives of the vision tower learn what they are asked."""
+
+import math
+
+import torch
+
+from tests.helpers import FRAME_SIDE, tiny_model
+from timevlm.synth.render import render_frames
+from timevlm.synth.world import sample_video
+from timevlm.training.batches import VideoSample
+from timevlm.training.labels import patch_labels
+from timevlm.training.patches import PatchObjective
+
+
+def test_patch_objective_falls_when_trained_on_its_labels():
+    model = tiny_model()
+    spec = sample_video(0)
+    sample = VideoSample(spec=spec, seconds=torch.tensor([1.0, 2.0]).double(), shift=0.0)
+    labels = patch_labels([sample], FRAME_SIDE // 16)
+    pixels = render_frames([(spec, sample.seconds)], (FRAME_SIDE, FRAME_SIDE), "cpu")
+    objective = PatchObjective(model)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(20):
+        loss, _, _ = objective(pixels, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert all(math.isfinite(value) for value in losses)
+    assert losses[-1] < 0.7 * losses[0]

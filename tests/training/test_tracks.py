@@ -1,0 +1,70 @@
+"""Labels of vision tokens follow the tokens through merging and dropping."""
+
+import pytest
+import torch
+
+from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
+from timevlm.llm.config import TransV
+from timevlm.training.batches import BatchConfig, make_batch, sample_videos
+from timevlm.training.labels import patch_labels
+from timevlm.training.objective import AnswerObjective
+from timevlm.training.tracks import TRACK_SIZES, TrackHead, drop_as_read, track_targets
+
+CONFIG = BatchConfig(num_videos=2, turns_per_video=3, max_frames=6)
+
+
+def batch_and_labels(model):
+    samples = sample_videos(CONFIG, 3)
+    grid = FRAME_SIDE // model.config.vision.patch_size
+    size = (FRAME_SIDE, FRAME_SIDE)
+    batch = make_batch(CONFIG, tiny_processor(), samples, size=size, seed=3)
+    return batch, patch_labels(samples, grid, outline=False)
+
+
+def test_targets_are_probabilities_of_the_labels():
+    _, labels = batch_and_labels(tiny_model())
+    parts = track_targets(labels).split(TRACK_SIZES, dim=-1)
+    for part, wanted in zip(parts[:4], labels[:4], strict=True):
+        assert torch.equal(part.argmax(dim=-1), wanted)
+        assert torch.equal(part.sum(dim=-1), torch.ones_like(part[..., 0]))
+    assert torch.equal(parts[4].argmax(dim=-1)[:, 0], labels.scenes)
+
+
+def test_watching_for_tracks_gives_the_same_state():
+    model = tiny_model()
+    objective = AnswerObjective(model, tiny_processor().prefix_ids())
+    batch, labels = batch_and_labels(model)
+    with torch.no_grad():
+        plain = objective.watch(batch).consolidated()
+        state, loss = objective.watch_tracking(batch, labels)
+    for ours, theirs in zip(state.held_video.merged(), plain.held_video.merged(), strict=True):
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+    assert float(loss) > 0
+
+
+def test_labels_are_dropped_as_the_tokens_are():
+    transv = (TransV(layer=0, keep=0.5, rule="uniform"), TransV(layer=1, keep=0.3, rule="uniform"))
+    lengths = torch.tensor([12, 7])
+    numbers = torch.arange(12.0).expand(2, -1)[..., None]
+    left = drop_as_read(numbers, lengths, transv)
+    for row, length in zip(left, lengths.tolist(), strict=True):
+        alone = drop_as_read(numbers[:1, :length], torch.tensor([length]), transv)[0]
+        assert torch.equal(row[: len(alone)], alone)
+        assert len(alone) == transv[1].num_kept(length, transv[0].num_kept(length, length))
+        assert (alone.diff(dim=0) > 0).all()
+
+
+def test_a_sure_and_right_head_has_no_loss():
+    targets = torch.zeros(1, 2, sum(TRACK_SIZES))
+    head = TrackHead(8)
+    start = 0
+    with torch.no_grad():
+        head.head.weight.zero_()
+        head.head.bias.fill_(-40.0)
+        for size in TRACK_SIZES:
+            targets[..., start] = 1.0
+            head.head.bias[start] = 40.0
+            start += size
+    tokens = torch.randn(1, 2, 8)
+    assert float(head(tokens, targets).detach()) == pytest.approx(0.0, abs=1e-6)
+    assert float(head(tokens, targets.roll(1, dims=-1)).detach()) > 10

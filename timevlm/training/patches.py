@@ -1,0 +1,98 @@
+"""Objectives of the vision tower and the projector: dense labels of patches."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.training.labels import MASK_SIDE, PatchLabels
+
+
+class PatchObjective(nn.Module):
+    """Teaches the vision tower what each patch shows: shape, colour, and where its object is.
+
+    The world knows every object's place, so each patch has a label; that is far denser than an
+    answer a frame. The outline inside the patch is asked for too: a tower that can draw it has
+    told figure from ground, which is what naming the shape waits for. The head is thrown away.
+    """
+
+    def __init__(self, model: TimeVLMForConditionalGeneration) -> None:
+        super().__init__()
+        self.vision = model.vision
+        self.sizes = [len(SHAPES) + 1, len(COLOURS) + 1, 3, MASK_SIDE**2]
+        self.head = nn.Linear(model.config.vision.hidden_size, sum(self.sizes))
+
+    def forward(self, pixels: Tensor, labels: PatchLabels) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, share of object patches with the right shape, with the right colour).
+
+        pixels (N, 3, H, W), with the labels of their patches.
+        """
+        shapes, colours, offsets, masks = (
+            labels.shapes,
+            labels.colours,
+            labels.offsets,
+            labels.masks,
+        )
+        out = self.head(self.vision(pixels))
+        shape_logits, colour_logits, places, outline = out.split(self.sizes, -1)
+        on_object = shapes < len(SHAPES)
+        # Nine in ten patches are background: half of the weight goes to those on an object.
+        share = on_object.float().mean().clamp(min=1e-3)
+        weight = 0.5 + 0.5 * on_object.float() / share
+        loss = 20 * F.mse_loss(places[on_object], offsets[on_object])
+        touched = masks.any(dim=-1)
+        loss = loss + F.binary_cross_entropy_with_logits(outline[touched], masks[touched].float())
+        for logits, labels in ((shape_logits, shapes), (colour_logits, colours)):
+            each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            loss = loss + (each * weight.flatten()).mean()
+        right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
+        right_colour = (colour_logits.argmax(-1) == colours)[on_object].float().mean()
+        return loss, right_shape, right_colour
+
+
+class AlignObjective(nn.Module):
+    """Teaches the projector to say what a patch shows in the LLM's own words.
+
+    A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of directions
+    for its object's place and size; background becomes zero. A question's words then meet vision
+    tokens that look like them, which spares the LLM most of the search for what to attend to. The
+    vision tower and the embeddings stay as they are.
+    """
+
+    def __init__(
+        self, model: TimeVLMForConditionalGeneration, word_ids: tuple[list[int], list[int]]
+    ) -> None:
+        super().__init__()
+        self.projector = model.projector
+        # Tuples keep what is only looked at out of this module's parameters.
+        self._vision = (model.vision,)
+        self._embeddings = (model.llm.backbone.embeddings,)
+        self.word_ids = word_ids
+        generator = torch.Generator().manual_seed(0)
+        hidden = model.config.llm.hidden_size
+        directions = F.normalize(torch.randn(3, hidden, generator=generator), dim=-1)
+        self.register_buffer("directions", directions)
+
+    def forward(self, pixels: Tensor, labels: PatchLabels) -> Tensor:
+        """Mean squared error of the projected patches, in squares of a word's length."""
+        shapes, colours, offsets = labels.shapes, labels.colours, labels.offsets
+        with torch.no_grad():
+            patches = self._vision[0](pixels)
+            words = self._embeddings[0].weight
+            nothing = words.new_zeros(1, words.shape[1])
+            shape_words, colour_words = (torch.cat([words[ids], nothing]) for ids in self.word_ids)
+            length = words[self.word_ids[0]].norm(dim=-1).mean()
+        grid = int(shapes.shape[1] ** 0.5)
+        centre = (torch.arange(grid, device=pixels.device) + 0.5) / grid
+        y, x = torch.meshgrid(centre, centre, indexing="ij")
+        patch = torch.stack([x.flatten(), y.flatten(), torch.zeros_like(x).flatten()], dim=-1)
+        on_object = (shapes < len(SHAPES))[..., None]
+        # Centred and widened to about [-1, 1]: places in [0, 1], radii around 0.15.
+        place = offsets + patch - offsets.new_tensor([0.5, 0.5, 0.15])
+        place = place * offsets.new_tensor([2.0, 2.0, 10.0])
+        target = shape_words[shapes] + colour_words[colours]
+        target = target + (place * on_object) @ (2 * length * self.directions)
+        error = (self.projector(patches) - target).square().mean(dim=-1)
+        weight = torch.where(on_object[..., 0], 1.0, 0.2)
+        return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()
