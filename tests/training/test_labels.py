@@ -23,12 +23,12 @@ def test_patch_labels_equal_a_loop_over_patches():
             (scene,) = [s for s in sample.spec.scenes if s.start_seconds <= t < s.end_seconds]
             for patch in range(grid * grid):
                 expected = slow_patch(scene.objects, t, patch, grid)
-                shape, colour, size, motion, offset, mask = expected
+                shape, colour, size, motion, place, mask = expected
                 assert int(labels.shapes[frame, patch]) == shape
                 assert int(labels.colours[frame, patch]) == colour
                 assert int(labels.sizes[frame, patch]) == size
                 assert int(labels.motions[frame, patch]) == motion
-                torch.testing.assert_close(labels.offsets[frame, patch], torch.tensor(offset))
+                torch.testing.assert_close(labels.places[frame, patch], torch.tensor(place))
                 assert labels.masks[frame, patch].tolist() == mask
                 on_object += shape < len(SHAPES)
             assert sample.spec.scenes[int(labels.scenes[frame])] is scene
@@ -37,10 +37,10 @@ def test_patch_labels_equal_a_loop_over_patches():
 
 
 def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
-    """Classes, offset and mask of one patch, from one object after the other."""
+    """Classes, place and mask of one patch, from one object after the other."""
     row, column = divmod(patch, grid)
     y, x = (row + 0.5) / grid, (column + 0.5) / grid
-    shape, colour, offset = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
+    shape, colour, place = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
     size, motion = len(SIZES), len(MOTIONS)
     mask = [False] * MASK_SIDE**2
     for item in objects:
@@ -52,7 +52,7 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
             shape = SHAPES.index(item.shape)
             colour = list(COLOURS).index(item.colour_at(t))
             size, motion = list(SIZES).index(item.size), list(MOTIONS).index(item.motion)
-            offset = [px - x, py - y, radius]
+            place = [px, py, radius]
         for i in range(MASK_SIDE**2):
             v, u = divmod(i, MASK_SIDE)
             point = [
@@ -61,4 +61,4 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
             ]
             dx, dy = (torch.tensor([[[p / radius]]]) for p in point)
             mask[i] |= bool(SIGNED_DISTANCE[item.shape](dx, dy) < 0)
-    return shape, colour, size, motion, offset, mask
+    return shape, colour, size, motion, place, mask

@@ -21,8 +21,8 @@ _BACKGROUND = [len(SHAPES), len(COLOURS), len(SIZES), len(MOTIONS)]
 class PatchLabels(NamedTuple):
     """Labels of N frames of T patches.
 
-    shapes, colours, sizes and motions (N, T), the last class is background; offsets (N, T, 3):
-    object centre relative to the patch centre, and radius; scenes (N,): the frame's scene,
+    shapes, colours, sizes and motions (N, T), the last class is background; places (N, T, 3):
+    x and y of the object's centre in the frame, and its radius; scenes (N,): the frame's scene,
     counted from 0; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for).
     """
 
@@ -31,7 +31,7 @@ class PatchLabels(NamedTuple):
     sizes: Tensor
     motions: Tensor
     scenes: Tensor
-    offsets: Tensor
+    places: Tensor
     masks: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
@@ -54,11 +54,11 @@ def patch_labels(samples: list[VideoSample], grid: int, *, outline: bool = True)
             times.append(t)
             scenes.append(number)
     poses = object_poses(torch.stack(tables), torch.tensor(times, dtype=torch.float64)[:, None])
-    owner, offsets = _patch_owners(poses, grid)
+    owner, places = _patch_owners(poses, grid)
     classes = torch.tensor(named)  # (N, slots + 1, kinds of class)
     of_patch = classes.gather(1, owner[..., None].expand(-1, -1, classes.shape[2]))
     masks = _patch_masks(poses, grid) if outline else torch.empty(*owner.shape, 0)
-    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), offsets, masks)
+    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), places, masks)
 
 
 def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
@@ -72,13 +72,13 @@ def _classes(item: ObjectSpec, seconds: float) -> list[int]:
 
 
 def _patch_owners(poses: Poses, grid: int) -> tuple[Tensor, Tensor]:
-    """Slot of the object that each patch shows (N, T), MAX_OBJECTS for none, and its offsets."""
+    """Slot of the object that each patch shows (N, T), MAX_OBJECTS for none, and its place."""
     centre = (torch.arange(grid) + 0.5) / grid
     patch_y, patch_x = torch.meshgrid(centre, centre, indexing="ij")
     patch_x, patch_y = patch_x.flatten(), patch_y.flatten()
     num_frames, num_patches = poses.x.shape[0], grid * grid
     owner = torch.full((num_frames, num_patches), MAX_OBJECTS)
-    offsets = torch.zeros(num_frames, num_patches, 3)
+    places = torch.zeros(num_frames, num_patches, 3)
     half_patch = 0.5 / grid
     for slot in range(MAX_OBJECTS):
         dx = poses.x[:, slot, None].float() - patch_x
@@ -88,9 +88,9 @@ def _patch_owners(poses: Poses, grid: int) -> tuple[Tensor, Tensor]:
         reach = radius.clamp(min=half_patch * 1.2)
         inside = poses.visible[:, slot, None] & (dx.square() + dy.square() < reach.square())
         owner = owner.masked_fill(inside, slot)
-        place = torch.stack([dx, dy, radius.expand_as(dx)], dim=-1)
-        offsets = torch.where(inside[..., None], place, offsets)
-    return owner, offsets
+        place = torch.stack([poses.x[:, slot], poses.y[:, slot], poses.radius[:, slot]], dim=-1)
+        places = torch.where(inside[..., None], place[:, None].float(), places)
+    return owner, places
 
 
 def _patch_masks(poses: Poses, grid: int) -> Tensor:

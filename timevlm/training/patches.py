@@ -28,23 +28,18 @@ class PatchObjective(nn.Module):
 
         pixels (N, 3, H, W), with the labels of their patches.
         """
-        shapes, colours, offsets, masks = (
-            labels.shapes,
-            labels.colours,
-            labels.offsets,
-            labels.masks,
-        )
+        shapes, colours, masks = labels.shapes, labels.colours, labels.masks
         out = self.head(self.vision(pixels))
         shape_logits, colour_logits, places, outline = out.split(self.sizes, -1)
         on_object = shapes < len(SHAPES)
         # Nine in ten patches are background: half of the weight goes to those on an object.
         share = on_object.float().mean().clamp(min=1e-3)
         weight = 0.5 + 0.5 * on_object.float() / share
-        loss = 20 * F.mse_loss(places[on_object], offsets[on_object])
+        loss = 50 * F.mse_loss(places[on_object], labels.places[on_object])
         touched = masks.any(dim=-1)
         loss = loss + F.binary_cross_entropy_with_logits(outline[touched], masks[touched].float())
-        for logits, labels in ((shape_logits, shapes), (colour_logits, colours)):
-            each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        for logits, classes in ((shape_logits, shapes), (colour_logits, colours)):
+            each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
             loss = loss + (each * weight.flatten()).mean()
         right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
         right_colour = (colour_logits.argmax(-1) == colours)[on_object].float().mean()
@@ -76,21 +71,17 @@ class AlignObjective(nn.Module):
 
     def forward(self, pixels: Tensor, labels: PatchLabels) -> Tensor:
         """Mean squared error of the projected patches, in squares of a word's length."""
-        shapes, colours, offsets = labels.shapes, labels.colours, labels.offsets
+        shapes, colours, places = labels.shapes, labels.colours, labels.places
         with torch.no_grad():
             patches = self._vision[0](pixels)
             words = self._embeddings[0].weight
             nothing = words.new_zeros(1, words.shape[1])
             shape_words, colour_words = (torch.cat([words[ids], nothing]) for ids in self.word_ids)
             length = words[self.word_ids[0]].norm(dim=-1).mean()
-        grid = int(shapes.shape[1] ** 0.5)
-        centre = (torch.arange(grid, device=pixels.device) + 0.5) / grid
-        y, x = torch.meshgrid(centre, centre, indexing="ij")
-        patch = torch.stack([x.flatten(), y.flatten(), torch.zeros_like(x).flatten()], dim=-1)
         on_object = (shapes < len(SHAPES))[..., None]
         # Centred and widened to about [-1, 1]: places in [0, 1], radii around 0.15.
-        place = offsets + patch - offsets.new_tensor([0.5, 0.5, 0.15])
-        place = place * offsets.new_tensor([2.0, 2.0, 10.0])
+        place = places - places.new_tensor([0.5, 0.5, 0.15])
+        place = place * places.new_tensor([2.0, 2.0, 10.0])
         target = shape_words[shapes] + colour_words[colours]
         target = target + (place * on_object) @ (2 * length * self.directions)
         error = (self.projector(patches) - target).square().mean(dim=-1)
