@@ -23,6 +23,7 @@ class TimeVLMConfig(PreTrainedConfig):
     vision_config: dict | None = None
     tokens_per_frame: int = 16  # ToMe merges each frame's patches down to this many
     tome_heads: int = 16  # head slices that the merging metric averages
+    place_embedding: bool = False  # merged tokens are told where their patches were
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     frame_token_id: int = 5  # stands for one vision token in the ids
@@ -66,3 +67,10 @@ class TimeVLMConfig(PreTrainedConfig):
         """Height and width of the frames that the vision tower reads."""
         size = self.vision.image_size
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in a frame."""
+        height, width = self.frame_size
+        patch = self.vision.patch_size
+        return height // patch, width // patch

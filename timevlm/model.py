@@ -28,8 +28,9 @@ from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
 from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.encoder import VisionEncoder
+from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
-from timevlm.vision.tome import merge_tokens
+from timevlm.vision.tome import merge_with_companion
 
 IGNORE_INDEX = -100  # label of tokens that the loss skips
 
@@ -62,6 +63,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             config.vision, image_mean=config.image_mean, image_std=config.image_std
         )
         self.projector = MLPProjector(config.vision.hidden_size, llm.hidden_size)
+        self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -85,9 +87,28 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode_frames(self, pixels: Tensor) -> Tensor:
         """Frames uint8 (N, 3, H, W), any size -> LLM inputs (N, tokens_per_frame, D)."""
-        patches = self.vision(pixels)
-        merged, _ = merge_tokens(patches, self.config.tokens_per_frame, self.config.tome_heads)
-        return self.projector(merged)
+        return self.merge_patches(self.vision(pixels))[0]
+
+    def merge_patches(
+        self, patches: Tensor, companion: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Patches (N, T, C) -> LLM inputs (N, K, D), and the companion (N, T, L) averaged along."""
+        config, num_patches = self.config, patches.shape[1]
+        if self.places is None:
+            merged, _, companion = merge_with_companion(
+                patches, companion, config.tokens_per_frame, config.tome_heads
+            )
+            return self.projector(merged), companion
+        centres = patch_centres(*config.patch_grid, device=patches.device)
+        carried = centres.expand(len(patches), -1, -1)
+        if companion is not None:
+            carried = torch.cat([carried, companion], dim=-1)
+        merged, sizes, carried = merge_with_companion(
+            patches, carried, config.tokens_per_frame, config.tome_heads
+        )
+        place = torch.cat([carried[..., :2], sizes[..., None] / num_patches], dim=-1)
+        features = self.projector(merged) + self.places(place.to(merged.dtype))
+        return features, None if companion is None else carried[..., 2:]
 
     def embed_with_frames(self, ids: Tensor, frames: Tensor) -> Tensor:
         """Embed ids (T,), putting `frames (N, K, D)` in order where ids are frame tokens.

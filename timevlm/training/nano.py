@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from timevlm.configuration import TimeVLMConfig
 from timevlm.model import TimeVLMForConditionalGeneration
@@ -14,6 +15,7 @@ from timevlm.tokenization import build_tokenizer
 
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
+PLACE_GAIN = 50.0
 TRAINED_ON = (
     "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
 )
@@ -62,6 +64,7 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
         },
         tokens_per_frame=TOKENS_PER_FRAME,
         tome_heads=1,
+        place_embedding=True,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -79,6 +82,8 @@ def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
         # length 1 would be drowned after the first, and with it what the frame shows.
         model.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
+        # From one edge of the frame to the other as far as from one word to another.
+        nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
     return model, processor
 
 

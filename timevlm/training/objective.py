@@ -11,7 +11,6 @@ from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
 from timevlm.training.labels import PatchLabels
 from timevlm.training.tracks import TrackHead, drop_as_read, track_targets
-from timevlm.vision.tome import merge_with_companion
 
 
 class AnswerObjective(nn.Module):
@@ -44,13 +43,8 @@ class AnswerObjective(nn.Module):
         model = self.model
         with torch.no_grad():
             patches = model.vision(batch.pixels)
-            merged, _, soft = merge_with_companion(
-                patches,
-                track_targets(labels),
-                model.config.tokens_per_frame,
-                model.config.tome_heads,
-            )
-        state = self.watch(batch, model.projector(merged)).consolidated()
+        features, soft = model.merge_patches(patches, track_targets(labels))
+        state = self.watch(batch, features).consolidated()
         is_frame = batch.video_ids == model.config.frame_token_id
         targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
         targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))

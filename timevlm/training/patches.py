@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.training.labels import MASK_SIDE, PatchLabels
+from timevlm.vision.places import patch_centres
 
 
 class PatchObjective(nn.Module):
@@ -21,6 +22,8 @@ class PatchObjective(nn.Module):
         super().__init__()
         self.vision = model.vision
         self.sizes = [len(SHAPES) + 1, len(COLOURS) + 1, 3, MASK_SIDE**2]
+        centres = patch_centres(*model.config.patch_grid) + 0.5
+        self.register_buffer("centres", F.pad(centres, (0, 1)), persistent=False)
         self.head = nn.Linear(model.config.vision.hidden_size, sum(self.sizes))
 
     def forward(self, pixels: Tensor, labels: PatchLabels) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +38,8 @@ class PatchObjective(nn.Module):
         # Nine in ten patches are background: half of the weight goes to those on an object.
         share = on_object.float().mean().clamp(min=1e-3)
         weight = 0.5 + 0.5 * on_object.float() / share
-        loss = 50 * F.mse_loss(places[on_object], labels.places[on_object])
+        wanted = (labels.places - self.centres)[on_object]
+        loss = 20 * F.mse_loss(places[on_object], wanted)
         touched = masks.any(dim=-1)
         loss = loss + F.binary_cross_entropy_with_logits(outline[touched], masks[touched].float())
         for logits, classes in ((shape_logits, shapes), (colour_logits, colours)):
@@ -49,8 +53,8 @@ class PatchObjective(nn.Module):
 class AlignObjective(nn.Module):
     """Teaches the projector to say what a patch shows in the LLM's own words.
 
-    A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of directions
-    for its object's place and size; background becomes zero. A question's words then meet vision
+    A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of a direction
+    for its size; background becomes zero. A question's words then meet vision
     tokens that look like them, which spares the LLM most of the search for what to attend to. The
     vision tower and the embeddings stay as they are.
     """
@@ -66,12 +70,12 @@ class AlignObjective(nn.Module):
         self.word_ids = word_ids
         generator = torch.Generator().manual_seed(0)
         hidden = model.config.llm.hidden_size
-        directions = F.normalize(torch.randn(3, hidden, generator=generator), dim=-1)
-        self.register_buffer("directions", directions)
+        direction = F.normalize(torch.randn(hidden, generator=generator), dim=-1)
+        self.register_buffer("size_direction", direction)
 
     def forward(self, pixels: Tensor, labels: PatchLabels) -> Tensor:
         """Mean squared error of the projected patches, in squares of a word's length."""
-        shapes, colours, places = labels.shapes, labels.colours, labels.places
+        shapes, colours = labels.shapes, labels.colours
         with torch.no_grad():
             patches = self._vision[0](pixels)
             words = self._embeddings[0].weight
@@ -79,11 +83,10 @@ class AlignObjective(nn.Module):
             shape_words, colour_words = (torch.cat([words[ids], nothing]) for ids in self.word_ids)
             length = words[self.word_ids[0]].norm(dim=-1).mean()
         on_object = (shapes < len(SHAPES))[..., None]
-        # Centred and widened to about [-1, 1]: places in [0, 1], radii around 0.15.
-        place = places - places.new_tensor([0.5, 0.5, 0.15])
-        place = place * places.new_tensor([2.0, 2.0, 10.0])
+        # Radii lie around 0.15: this makes them about -1 to 1.
+        size = 10.0 * (labels.places[..., 2:] - 0.15) * on_object
         target = shape_words[shapes] + colour_words[colours]
-        target = target + (place * on_object) @ (2 * length * self.directions)
+        target = target + 2 * length * size * self.size_direction
         error = (self.projector(patches) - target).square().mean(dim=-1)
         weight = torch.where(on_object[..., 0], 1.0, 0.2)
         return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()
