@@ -1,0 +1,211 @@
+"""What every benchmark provides, so that one runner and one report serve them all.
+
+A benchmark is one small file: it reads its official annotation files, checks that they and the
+videos are there, words the prompts, and scores replies with the pure functions of `eval.metrics`.
+It holds no state: the data folder, the samples and the rows come in as arguments. `version` is
+raised whenever a score could move, and every result carries it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+
+from eval.records import Prompt, Sample
+from eval.subtitles import Cue
+from timevlm.errors import InputError
+
+Row = Mapping[str, Any]  # one line of predictions.jsonl
+Style = Literal["official", "timeviper", "plain"]
+STYLES: tuple[Style, ...] = ("official", "timeviper", "plain")
+# `parse_rule` of a row whose model returned the choice or the spans themselves: no text is parsed.
+STRUCTURED_RULE = "structured"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something that a data folder lacks, found before any model runs.
+
+    `fatal`: no sample can be read. `missing`: some samples will count as errors. `note`: known
+    defects of the data that the benchmark handles, worth reading once.
+    """
+
+    level: Literal["fatal", "missing", "note"]
+    what: str  # one line: what is missing, where it was looked for, what to do
+    paths: tuple[str, ...] = ()  # relative to the data folder, every single one
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedScore:
+    """A score that others reported, with where it was read; `metric` is a name of our tables."""
+
+    model: str
+    metric: str
+    value: float
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grade:
+    """One reply, judged: what was read out of it, by which rule, and its score.
+
+    `parsed` is an option index, a (start, end) pair, a list of (start, end, text), or the text of
+    a free caption; None if nothing could be read, which scores 0. `score` is None only where the
+    gold answer is not public or a judge has yet to read the text.
+    """
+
+    parsed: Any
+    rule: str
+    score: float | None
+    swapped: bool = False  # a span that was given end first
+
+
+class MetricRow(TypedDict):
+    """One line of a score table; `value` and the 95% interval are in `unit`."""
+
+    name: str
+    value: float | None
+    unit: str
+    n: int
+    low: NotRequired[float]
+    high: NotRequired[float]
+    note: NotRequired[str]
+
+
+# Table title -> its lines. "overall" comes first and "counts" (n_total, n_answered, n_unparsed,
+# n_error) is always there; titles of breakdowns start with "by ", of sanity rows "baselines".
+Tables = dict[str, list[MetricRow]]
+
+
+class Benchmark(ABC):
+    """One benchmark: data in, prompts and scores out."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    version: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]  # the first is the one that papers report
+    task: ClassVar[str]  # of most samples; each sample carries its own
+    has_subtitles: ClassVar[bool] = False
+    hub: ClassVar[str | None] = None  # dataset id that `fetch` reads annotations from
+    published: ClassVar[tuple[PublishedScore, ...]] = ()
+
+    @abstractmethod
+    def check(
+        self, data: Path, split: str | None = None, *, subtitles: bool = False
+    ) -> list[Problem]:
+        """Everything the folder lacks for this split (default: the first); empty if all is there.
+
+        Reads annotations and lists folders, decodes nothing.
+        """
+
+    @abstractmethod
+    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+        """The questions in the file's order, also those whose video is missing.
+
+        Raises InputError if the annotations are absent or not in a known layout.
+        """
+
+    @abstractmethod
+    def prompt(
+        self,
+        sample: Sample,
+        *,
+        num_frames: int,
+        duration_seconds: float,
+        style: Style = "official",
+        frame_seconds: Sequence[float] = (),
+        cues: Sequence[Cue] = (),
+    ) -> Prompt:
+        """What a generating model is shown beside the frames.
+
+        `frame_seconds` are the presentation times of the sampled frames; `cues` the subtitles of
+        the sample (see `cues`), of which only those that cover a frame are shown, or all of them
+        where no frame times are given.
+        """
+
+    @abstractmethod
+    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+        """Read one reply. `rules` is one of `ours`, `official`, `timeviper`, `lmms`."""
+
+    @abstractmethod
+    def score(
+        self, rows: Iterable[Row], *, samples: Iterable[Sample], rules: str = "ours"
+    ) -> Tables:
+        """The published metrics over all `samples`, read anew from the rows' raw replies.
+
+        A sample without a row, with an error or with an unreadable reply counts as wrong. Rows
+        with `parse_rule` STRUCTURED_RULE keep their `parsed`.
+        """
+
+    def prepare(self, data: Path, split: str) -> int:
+        """Write what the official layout lacks for our reader; the number of files written."""
+        return 0
+
+    def fetch(self, data: Path, split: str) -> list[Path]:
+        """Download the split's annotations (not the videos) into `data`; the files written.
+
+        Raises InputError where the benchmark has no hub id, without network or without the extra
+        `eval`.
+        """
+        raise InputError(
+            f"{self.name} has no annotations on the hub that can be fetched; "
+            f"put the official files into {data}, see docs/eval/benchmarks.md"
+        )
+
+    def cues(self, sample: Sample, data: Path) -> tuple[Cue, ...]:
+        """The subtitles of a sample in time order; empty if it has none."""
+        return ()
+
+    def submission(
+        self, rows: Iterable[Row], *, samples: Iterable[Sample], rules: str = "ours"
+    ) -> tuple[str, Any] | None:
+        """File name and JSON value for the official server, where the gold is hidden."""
+        return None
+
+
+_HOMES = {
+    "activitynet": "activitynet:ActivityNetGrounding",
+    "charades": "charades_sta:CharadesSTA",
+    "egoschema": "egoschema:EgoSchema",
+    "longvideobench": "longvideobench:LongVideoBench",
+    "lvbench": "lvbench:LVBench",
+    "mlvu": "mlvu:MLVU",
+    "mvbench": "mvbench:MVBench",
+    "tempcompass": "tempcompass:TempCompass",
+    "toyworld": "toyworld:ToyWorld",
+    "vdc": "vdc:VDC",
+    "videomme": "videomme:VideoMME",
+    "youcook2": "youcook2:YouCook2",
+}
+
+
+def available() -> tuple[str, ...]:
+    """The names of all benchmarks."""
+    return tuple(_HOMES)
+
+
+def get(name: str) -> Benchmark:
+    """The benchmark of that name. Raises InputError, with a suggestion, for an unknown one."""
+    key = name.lower().replace("-", "").replace("_", "")
+    key = {"charadessta": "charades", "activitynetcaptions": "activitynet"}.get(key, key)
+    if key not in _HOMES:
+        close = get_close_matches(key, _HOMES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"no benchmark {name!r}: {hint}available: {', '.join(_HOMES)}")
+    module, _, attribute = _HOMES[key].partition(":")
+    return getattr(import_module(f"eval.benchmarks.{module}"), attribute)()
+
+
+def require_split(benchmark: Benchmark, split: str) -> None:
+    """Raises InputError if the benchmark has no such split."""
+    if split not in benchmark.splits:
+        raise InputError(
+            f"{benchmark.name} has no split {split!r}; use one of {', '.join(benchmark.splits)}"
+        )
