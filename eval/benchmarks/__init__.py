@@ -1,7 +1,6 @@
 """One file per benchmark; `get(name)` finds it."""
 
 from eval.benchmarks.base import (
-    STRUCTURED_RULE,
     STYLES,
     Benchmark,
     Grade,
@@ -15,7 +14,6 @@ from eval.benchmarks.base import (
 )
 
 __all__ = [
-    "STRUCTURED_RULE",
     "STYLES",
     "Benchmark",
     "Grade",

@@ -7,7 +7,7 @@ raised whenever a score could move, and every result carries it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -18,11 +18,10 @@ from eval.records import Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
 
-Row = Mapping[str, Any]  # one line of predictions.jsonl
+# A prediction joined with its sample, as `eval.records.scoring_row` makes it.
+Row = Mapping[str, Any]
 Style = Literal["official", "timeviper", "plain"]
 STYLES: tuple[Style, ...] = ("official", "timeviper", "plain")
-# `parse_rule` of a row whose model returned the choice or the spans themselves: no text is parsed.
-STRUCTURED_RULE = "structured"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,13 +134,13 @@ class Benchmark(ABC):
         """Read one reply. `rules` is one of `ours`, `official`, `timeviper`, `lmms`."""
 
     @abstractmethod
-    def score(
-        self, rows: Iterable[Row], *, samples: Iterable[Sample], rules: str = "ours"
-    ) -> Tables:
-        """The published metrics over all `samples`, read anew from the rows' raw replies.
+    def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
+        """The published metrics, read anew from the rows' raw replies.
 
-        A sample without a row, with an error or with an unreadable reply counts as wrong. Rows
-        with `parse_rule` STRUCTURED_RULE keep their `parsed`.
+        `rows` holds one scoring row (`eval.records.scoring_row`) for every sample of the run; a
+        sample that was never answered needs a row with an `error`. Errors and unreadable replies
+        count as wrong. Rows with `parse_rule` NATIVE_RULE keep their `parsed` under every rule
+        set.
         """
 
     def prepare(self, data: Path, split: str) -> int:
@@ -163,9 +162,7 @@ class Benchmark(ABC):
         """The subtitles of a sample in time order; empty if it has none."""
         return ()
 
-    def submission(
-        self, rows: Iterable[Row], *, samples: Iterable[Sample], rules: str = "ours"
-    ) -> tuple[str, Any] | None:
+    def submission(self, rows: Sequence[Row], *, rules: str = "ours") -> tuple[str, Any] | None:
         """File name and JSON value for the official server, where the gold is hidden."""
         return None
 
