@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
-from eval.records import Prompt, Sample
+from eval.benchmarks.problems import Problem, video_problems
+from eval.records import Prompt, Reply, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
 
@@ -22,22 +24,6 @@ from timevlm.errors import InputError
 Row = Mapping[str, Any]
 Style = Literal["official", "timeviper", "plain"]
 STYLES: tuple[Style, ...] = ("official", "timeviper", "plain")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """Something that a data folder lacks, found before any model runs.
-
-    `fatal`: no sample can be read. `missing`: some samples will count as errors. `note`: known
-    defects of the data that the benchmark handles, worth reading once.
-    """
-
-    level: Literal["fatal", "missing", "note"]
-    what: str  # one line: what is missing, where it was looked for, what to do
-    paths: tuple[str, ...] = ()  # relative to the data folder, every single one
-
-    def __str__(self) -> str:
-        return f"{self.level}: {self.what}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +80,8 @@ class Benchmark(ABC):
     has_subtitles: ClassVar[bool] = False
     hub: ClassVar[str | None] = None  # dataset id that `fetch` reads annotations from
     published: ClassVar[tuple[PublishedScore, ...]] = ()
+    num_questions: ClassVar[Mapping[str, int]] = MappingProxyType({})  # official, by split
 
-    @abstractmethod
     def check(
         self, data: Path, split: str | None = None, *, subtitles: bool = False
     ) -> list[Problem]:
@@ -103,6 +89,37 @@ class Benchmark(ABC):
 
         Reads annotations and lists folders, decodes nothing.
         """
+        try:
+            found = list(self.samples(data, split or self.splits[0], subtitles=subtitles))
+        except InputError as error:
+            return [Problem(level="fatal", what=str(error))]
+        if not found:
+            return [Problem(level="fatal", what=f"the annotations in {data} hold no questions")]
+        problems = video_problems(data, found)
+        if subtitles:
+            problems += self.subtitle_problems(found)
+        return problems + self.notes(found, split or self.splits[0])
+
+    def subtitle_problems(self, samples: Sequence[Sample]) -> list[Problem]:
+        """What is missing for a run with subtitles."""
+        if not self.has_subtitles:
+            return [Problem(level="fatal", what=f"{self.name} has no subtitles")]
+        without = sorted({sample.cluster for sample in samples if sample.subtitle is None})
+        videos = {sample.cluster for sample in samples}
+        if len(without) == len(videos):
+            return [Problem(level="fatal", what="no subtitle file was found")]
+        if not without:
+            return []
+        what = f"{len(without)} of {len(videos)} videos have no subtitle file"
+        return [Problem(level="note", what=f"{what}: their questions are asked without one")]
+
+    def notes(self, samples: Sequence[Sample], split: str) -> list[Problem]:
+        """Where the annotations differ from the official ones, and defects that they have."""
+        expected = self.num_questions.get(split)
+        if expected is None or expected == len(samples):
+            return []
+        what = f"{len(samples)} questions, the official {split} split has {expected}"
+        return [Problem(level="note", what=what)]
 
     @abstractmethod
     def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
@@ -132,6 +149,22 @@ class Benchmark(ABC):
     @abstractmethod
     def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
         """Read one reply. `rules` is one of `ours`, `official`, `timeviper`, `lmms`."""
+
+    @abstractmethod
+    def grade_value(self, sample: Sample, value: Any) -> Grade:
+        """Judge a value that the model returned itself (rule NATIVE_RULE), as in `Grade.parsed`."""
+
+    def grade_reply(self, sample: Sample, reply: Reply, *, rules: str = "ours") -> Grade:
+        """Judge whatever the model returned: its own value if it gives one, else its words."""
+        values = {
+            "choice": reply.choice,
+            "grounding": reply.spans and reply.spans[0],
+            "dense_caption": reply.captions,
+        }
+        value = values.get(sample.task)
+        if value is not None:
+            return self.grade_value(sample, value)
+        return self.grade(sample, reply.raw, rules=rules)
 
     @abstractmethod
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
