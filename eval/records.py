@@ -157,6 +157,8 @@ class Reply:
     tokens_in: int | None = None
     tokens_out: int | None = None
     warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    """Further JSON values about this answer, such as bytes of the video's memory."""
 
 
 def scoring_row(sample: Sample, row: Mapping[str, Any]) -> dict[str, Any]:
