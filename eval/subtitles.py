@@ -127,27 +127,33 @@ def all_texts(cues: Sequence[Cue]) -> list[str]:
     return _without_repeats([cue.text for cue in cues])
 
 
-def interleave(cues: Sequence[Cue], frame_seconds: Sequence[float]) -> list[int | str]:
-    """Frames (as indices) and subtitle texts in the order in which LongVideoBench shows them.
+def at_frames_widened(cues: Sequence[Cue], frame_seconds: Sequence[float]) -> list[Cue]:
+    """The cues within which a frame lies, both ends included, by their midpoints.
 
-    A cue stands after the frames up to its midpoint, and only if a frame lies within it, both
-    ends included; one that is shorter than a second is widened to a second around its midpoint
-    first (LongVideoBench, official loader).
+    A cue that is shorter than a second counts as a second around its midpoint (LongVideoBench's
+    loader).
     """
-    order: list[int | str] = []
-    placed = []
+    covering = []
     for cue in cues:
         middle = (cue.start + cue.end) / 2
         half = max(cue.end - cue.start, _MIN_CUE_SECONDS) / 2
         if any(middle - half <= seconds <= middle + half for seconds in frame_seconds):
-            placed.append((middle, cue.text))
-    placed.sort(key=lambda item: item[0])
+            covering.append(cue)
+    return sorted(covering, key=lambda cue: cue.start + cue.end)
+
+
+def interleave(cues: Sequence[Cue], frame_seconds: Sequence[float]) -> list[int | str]:
+    """Frames (as indices) and subtitle texts in the order in which LongVideoBench shows them.
+
+    A cue stands after the frames up to its midpoint, if `at_frames_widened` keeps it.
+    """
+    order: list[int | str] = []
     frame = 0
-    for middle, text in placed:
-        while frame < len(frame_seconds) and frame_seconds[frame] <= middle:
+    for cue in at_frames_widened(cues, frame_seconds):
+        while frame < len(frame_seconds) and frame_seconds[frame] <= (cue.start + cue.end) / 2:
             order.append(frame)
             frame += 1
-        order.append(text)
+        order.append(cue.text)
     return [*order, *range(frame, len(frame_seconds))]
 
 

@@ -4,19 +4,21 @@ from eval.benchmarks.base import (
     STYLES,
     Benchmark,
     Grade,
+    Graded,
     MetricRow,
-    Problem,
     PublishedScore,
     Style,
     Tables,
     available,
     get,
 )
+from eval.benchmarks.problems import Problem
 
 __all__ = [
     "STYLES",
     "Benchmark",
     "Grade",
+    "Graded",
     "MetricRow",
     "Problem",
     "PublishedScore",

@@ -8,7 +8,7 @@ raised whenever a score could move, and every result carries it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from eval.benchmarks.problems import Problem, video_problems
-from eval.records import Prompt, Reply, Sample
+from eval.records import NATIVE_RULE, Prompt, Reply, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
 
@@ -50,6 +50,14 @@ class Grade:
     rule: str
     score: float | None
     swapped: bool = False  # a span that was given end first
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A scoring row with its grade."""
+
+    row: Row
+    grade: Grade
 
 
 class MetricRow(TypedDict):
@@ -175,6 +183,20 @@ class Benchmark(ABC):
         count as wrong. Rows with `parse_rule` NATIVE_RULE keep their `parsed` under every rule
         set.
         """
+
+    def regrade(self, rows: Sequence[Row], rules: str) -> list[Graded]:
+        """Each row with its grade by a rule set; an error scores 0 where the gold is known."""
+        return [Graded(row, self._regrade_row(row, rules)) for row in rows]
+
+    def _regrade_row(self, row: Row, rules: str) -> Grade:
+        sample = Sample.from_dict({item.name: row[item.name] for item in fields(Sample)})
+        if row["error"] is not None:
+            # An empty reply is what a failed sample has: graded, it tells whether a gold is known.
+            score = self.grade(sample, "", rules="ours").score
+            return Grade(parsed=None, rule="error", score=score)
+        if row["parse_rule"] == NATIVE_RULE:
+            return self.grade_value(sample, row["parsed"])
+        return self.grade(sample, row["raw"], rules=rules)
 
     def prepare(self, data: Path, split: str) -> int:
         """Write what the official layout lacks for our reader; the number of files written."""

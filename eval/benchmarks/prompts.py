@@ -110,9 +110,9 @@ def timeviper_grounding(query: str, *, num_frames: int, duration_seconds: float)
 def event_grounding(query: str) -> Prompt:
     """The form that lmms-eval and VideoChat-Flash ask for, with its worked example."""
     return Prompt(
-        text=f"Find the visual event described by the sentence '{query}' and determine its "
-        "start and end times in seconds. The format should be: 'The event happens in the "
-        "start time - end time'. For example: The event happens in the 24.3 - 30.4 seconds."
+        text=f"Look for the event that this sentence describes: '{query}'. Say when it begins and "
+        "ends, in seconds, in the form 'The event happens in the start time - end time'. For "
+        "example: The event happens in the 3.5 - 11.0 seconds."
     )
 
 
