@@ -21,8 +21,6 @@ RED, GREEN, BLUE = 9798, 19235, 3735
 TAN_22 = 13573
 FIXED_BITS = 15
 NUM_LEVELS = 256
-# Dilations between two looks at whether anything changed: a look waits for the device.
-DILATIONS_PER_CHECK = 8
 # The lower threshold as a share of Otsu's, which is the upper one.
 LOW_SHARE = 0.5
 
@@ -47,9 +45,10 @@ def grayscale(frames: Tensor) -> Tensor:
     """uint8 (..., H, W): the grey of frames (..., 3, H, W), uint8 or float in [0, 1], RGB."""
     if frames.dtype.is_floating_point:
         frames = (frames.float() * 255.0).round_().clamp_(0.0, 255.0)
-    red, green, blue = frames.to(torch.int32).unbind(-3)
-    half = 1 << (FIXED_BITS - 1)
-    return ((red * RED + green * GREEN + blue * BLUE + half) >> FIXED_BITS).to(torch.uint8)
+    red, green, blue = frames.unbind(-3)
+    gray = red.to(torch.int32).mul_(RED)
+    gray.add_(green.to(torch.int32), alpha=GREEN).add_(blue.to(torch.int32), alpha=BLUE)
+    return (gray.add_(1 << (FIXED_BITS - 1)) >> FIXED_BITS).to(torch.uint8)
 
 
 def otsu_threshold(gray: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ def otsu_threshold(gray: Tensor) -> Tensor:
     count = histogram.cumsum(1)  # exact: integers until the one division below
     level_sum = (histogram * levels).cumsum(1)
     total = level_sum[:, -1:]
-    # With q = count / N and class means m1, m2: q (1 - q) (m1 - m2)^2 = difference^2 / weight / N^2.
+    # The variance between classes, q (1 - q) (m1 - m2)^2 with q = count / N, times N^2.
     difference = (level_sum * num_pixels - total * count).to(torch.float64)
     weight = (count * (num_pixels - count)).to(torch.float64)
     variance = torch.where(weight > 0, difference.square() / weight.clamp(min=1.0), 0.0)
@@ -81,90 +80,116 @@ def canny(gray: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
 
     Args:
         gray: uint8 (..., H, W).
-        low: (...) or one number; a ridge at or below it is never an edge.
+        low: (...) or one number, at least 0; a ridge at or below it is never an edge.
         high: (...) or one number, at least `low`; a ridge above it always is one.
 
     Returns:
         bool (..., H, W): ridges above `high`, and those above `low` that are connected to them.
     """
     batch_shape, (height, width) = gray.shape[:-2], gray.shape[-2:]
-    length, ridge = _gradient_ridges(gray.reshape(-1, height, width))
-    weak = ridge & (length > _per_picture(low, batch_shape, length))
-    strong = weak & (length > _per_picture(high, batch_shape, length))
-    return hysteresis(weak, strong).view(*batch_shape, height, width)
+    sobel = _framed_sobel(gray.reshape(-1, height, width))
+    length = sobel[0]
+    # Few pixels pass the lower threshold, so all that follows works on a list of those.
+    above = (length > _per_picture(low, batch_shape, length)).view(-1).nonzero().squeeze(1)
+    ridge = above[_is_ridge(sobel, above)]
+    strong = (length > _per_picture(high, batch_shape, length)).view(-1)[ridge]
+    edge = ridge[hysteresis(ridge, strong, length.shape)]
+    edges = torch.zeros(length.shape, dtype=torch.bool, device=gray.device)
+    edges.view(-1)[edge] = True
+    return edges[:, 1:-1, 1:-1].reshape(*batch_shape, height, width)
 
 
-def hysteresis(weak: Tensor, strong: Tensor) -> Tensor:
-    """The pixels of `weak` that a path of eight-neighbours inside `weak` joins to `strong`.
+def hysteresis(weak: Tensor, strong: Tensor, shape: torch.Size) -> Tensor:
+    """Which weak pixels a path of weak eight-neighbours joins to a strong one.
 
-    Complete, whatever the length of the path: `strong` grows by one pixel a round until a round
-    changes nothing. Args and result: bool (N, H, W); `strong` is a part of `weak`.
+    Dilation of the strong pixels inside the weak ones, by one pixel a round until a round adds
+    none, whatever the length of the path. Only the pixels that the round before added look around
+    them, so that all rounds together cost what the weak pixels number; `hysteresis_reference` is
+    the dilation of whole pictures, the slow twin.
+
+    Args:
+        weak: int64 (n,), flat indices of weak pixels, strong ones among them, in a batch of
+            pictures with a border of one pixel in which nothing is weak.
+        strong: bool (n,), which of them are strong.
+        shape: (N, H + 2, W + 2), the batch with its borders.
+
+    Returns:
+        bool (n,).
     """
-    num_pictures, height, width = weak.shape
-    # One row and column of border, so that a round is shifts and bit operations on whole batches.
-    bordered = torch.zeros(
-        num_pictures, height + 2, width + 2, dtype=torch.uint8, device=weak.device
-    )
-    grown = bordered[:, 1:-1, 1:-1]
-    grown.copy_(strong)
-    allowed = weak.to(torch.uint8)
+    row, device = shape[2], weak.device
+    around = torch.tensor([-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1], device=device)
+    waiting = torch.zeros(shape.numel(), dtype=torch.bool, device=device)
+    waiting[weak[~strong]] = True
+    finder = torch.empty(shape.numel(), dtype=torch.int64, device=device)
+    added = weak[strong]
+    while added.numel():
+        found = (added[:, None] + around).view(-1)
+        found = found[waiting[found]]
+        # Several neighbours may find one pixel: it is added for the one whose number it keeps.
+        number = torch.arange(found.numel(), device=device)
+        finder[found] = number
+        added = found[finder[found] == number]
+        waiting[added] = False
+    return ~waiting[weak]
+
+
+def hysteresis_reference(weak: Tensor, strong: Tensor) -> Tensor:
+    """bool (N, H, W): `strong`, dilated inside `weak` until nothing changes."""
+    grown = strong
     while True:
-        before = grown.clone()
-        for _ in range(DILATIONS_PER_CHECK):
-            column = bordered[:, :-2] | bordered[:, 1:-1]
-            column |= bordered[:, 2:]
-            block = column[:, :, :-2] | column[:, :, 1:-1]
-            block |= column[:, :, 2:]
-            torch.bitwise_and(block, allowed, out=grown)
-        if torch.equal(grown, before):
-            return before.bool()
+        around = torch.nn.functional.max_pool2d(grown.float(), 3, stride=1, padding=1)
+        larger = (around > 0) & weak
+        if torch.equal(larger, grown):
+            return grown
+        grown = larger
 
 
-def _gradient_ridges(gray: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient length int16 (N, H, W) of uint8 gray (N, H, W), and where it peaks across an edge.
+def _is_ridge(sobel: tuple[Tensor, Tensor, Tensor], where: Tensor) -> Tensor:
+    """Whether the gradient length peaks across the edge, bool (n,), at flat indices `where`.
 
     A ridge is longer than one neighbour along the gradient and at least as long as the other
     (longer than both on diagonals): a plateau of two pixels gives one edge, not two or none.
     """
-    length, across, down = _sobel(gray)
-    framed = torch.nn.functional.pad(length, (1, 1, 1, 1))
-    centre, first, last = slice(1, -1), slice(None, -2), slice(2, None)
-    steep = down.abs().to(torch.int32) << FIXED_BITS
-    gentle = across.abs().to(torch.int32)
+    row = sobel[0].shape[2]
+    length, across, down = (values.view(-1) for values in sobel)
+    dx, dy = across[where].to(torch.int32), down[where].to(torch.int32)
+    steep, gentle = dy.abs() << FIXED_BITS, dx.abs()
     horizontal = steep < gentle * TAN_22
     vertical = steep > gentle * (TAN_22 + (2 << FIXED_BITS))
-    diagonal = ~(horizontal | vertical)
-    falling = (across ^ down) >= 0  # both derivatives of one sign: from top left to bottom right
-
-    def along(rows: slice, columns: slice) -> Tensor:
-        return framed[:, rows, columns]
-
-    before = torch.where(falling, along(first, first), along(first, last))
-    after = torch.where(falling, along(last, last), along(last, first))
-    before = torch.where(vertical, along(first, centre), before)
-    after = torch.where(vertical, along(last, centre), after)
-    before = torch.where(horizontal, along(centre, first), before)
-    after = torch.where(horizontal, along(centre, last), after)
-    return length, (length > before) & (length >= after + diagonal)
+    # Step to the neighbour along the gradient: right, down, or one of the diagonals.
+    step = torch.where((dx ^ dy) >= 0, row + 1, row - 1)
+    step = torch.where(vertical, row, step)
+    step = torch.where(horizontal, 1, step)
+    here, before, after = length[where], length[where - step], length[where + step]
+    return (here > before) & (here >= after + ~(horizontal | vertical))
 
 
-def _sobel(gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|dx| + |dy|, dx and dy, int16 (N, H, W), of 3x3 Sobel with the border replicated."""
-    rows = torch.arange(-1, gray.shape[1] + 1, device=gray.device).clamp(0, gray.shape[1] - 1)
-    columns = torch.arange(-1, gray.shape[2] + 1, device=gray.device).clamp(0, gray.shape[2] - 1)
+def _framed_sobel(gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|dx| + |dy|, dx and dy of uint8 gray (N, H, W), int16 (N, H + 2, W + 2).
+
+    3x3 Sobel with the border replicated. The results have a frame of one pixel in which the
+    length is 0, so that every pixel of the picture has eight neighbours.
+    """
+    height, width = gray.shape[1:]
+    rows = torch.arange(-2, height + 2, device=gray.device).clamp(0, height - 1)
+    columns = torch.arange(-2, width + 2, device=gray.device).clamp(0, width - 1)
     padded = gray.index_select(1, rows).index_select(2, columns).to(torch.int16)
     middle = padded[:, 1:-1]
-    smooth = padded[:, :-2] + padded[:, 2:] + middle + middle
+    smooth = padded[:, :-2] + padded[:, 2:]
+    smooth.add_(middle, alpha=2)
     across = smooth[:, :, 2:] - smooth[:, :, :-2]
     drop = padded[:, 2:] - padded[:, :-2]
-    middle = drop[:, :, 1:-1]
-    down = drop[:, :, :-2] + drop[:, :, 2:] + middle + middle
-    return across.abs() + down.abs(), across, down
+    down = drop[:, :, :-2] + drop[:, :, 2:]
+    down.add_(drop[:, :, 1:-1], alpha=2)
+    length = across.abs().add_(down.abs())
+    length[:, 0] = length[:, -1] = 0
+    length[:, :, 0] = length[:, :, -1] = 0
+    return length, across, down
 
 
 def _per_picture(threshold: Tensor | int, batch_shape: torch.Size, like: Tensor) -> Tensor:
-    """A threshold as (N or 1, 1, 1) beside the gradient lengths."""
-    threshold = torch.as_tensor(threshold, device=like.device)
+    """A threshold as (N or 1, 1, 1), int16 as the gradient lengths beside it."""
+    threshold = torch.as_tensor(threshold, dtype=like.dtype, device=like.device)
     if threshold.ndim:
         threshold = threshold.expand(batch_shape)
     return threshold.reshape(-1, 1, 1)
