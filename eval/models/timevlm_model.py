@@ -11,9 +11,11 @@ values such as `transv.1.keep`.
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from eval.models.base import ModelSettings, Session, VideoModel
 from eval.models.frames import Frames, VideoRequest, open_frames
@@ -27,6 +29,7 @@ from timevlm import (
     TimeVLMProcessor,
     VideoMemory,
 )
+from timevlm.video import FrameBatch
 
 _TRANSFER_PARTS = ("llm.backbone.merge_modules.", "llm.backbone.alpha")
 
@@ -66,6 +69,25 @@ class TimeVLMModel(VideoModel):
             memory, video_end=decoded.end_seconds, timings=timings, warnings=decoded.warnings
         )
         return _TimeVLMSession(self, memory, decoded.duration_seconds)
+
+    def watch_nothing(self, duration_seconds: float) -> Session:
+        """A session about one grey frame: the model cannot be asked about no video at all."""
+        memory = self.vlm.watch(_GreyFrame(self.vlm.frame_size))
+        memory = replace(memory, video_end=duration_seconds)
+        return _TimeVLMSession(self, memory, duration_seconds)
+
+
+class _GreyFrame:
+    """A stream of one grey picture at 0 s."""
+
+    planned_seconds = (0.0,)
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        pixels = torch.full((1, 3, *self._size), 128, dtype=torch.uint8)
+        yield FrameBatch(pixels, torch.zeros(1, dtype=torch.float64))
 
 
 class _TimeVLMSession(Session):
@@ -117,7 +139,7 @@ class _TimeVLMSession(Session):
         pairs = tuple((span.start, span.end) for span in ranked)
         raw = "; ".join(f"{start:.2f} - {end:.2f}" for start, end in pairs)
         score = ranked[0].score if ranked else None
-        return Reply(raw=raw, spans=pairs, confidence=score, evidence=pairs)
+        return Reply(raw=raw, spans=pairs or None, confidence=score, evidence=pairs)
 
     def _caption(self) -> Reply:
         captions = self._vlm.caption(self._memory)
