@@ -1,7 +1,7 @@
 """EgoSchema: five-way questions about first-person videos of three minutes (arXiv 2308.09126).
 
-The answers of 500 questions are public ("subset"); the full 5,031 are scored by the authors' server,
-for which `submission` writes the file. Layouts: the hub's Parquet (`Subset/`, `MC/`), or
+The answers of 500 questions are public ("subset"); the full 5,031 are scored by the authors'
+server, for which `submission` writes the file. Layouts: the hub's Parquet (`Subset/`, `MC/`), or
 `questions.json` with `subset_answers.json` of the repository; videos in `videos/{video_idx}.mp4`.
 """
 
@@ -76,8 +76,8 @@ class EgoSchema(ChoiceBenchmark):
     def submission(self, rows: Sequence[Row], *, rules: str = "ours") -> tuple[str, Any] | None:
         """`{uid: option index}` of the full split for the authors' server.
 
-        The server wants an option for every question: an unreadable reply is sent as -1, which it
-        counts as wrong.
+        The form has an entry for every question: -1, which is no option, stands for an unreadable
+        reply.
         """
         prefix = f"{self.name}:full:"
         answers = {

@@ -33,14 +33,22 @@ def mean_row(
 
 
 def macro_row(name: str, parts: Mapping[str, Sequence[Graded]], *, note: str = "") -> MetricRow:
-    """The mean of the groups' mean scores in percent, without an interval."""
-    means = []
-    for part in parts.values():
-        scores = [item.grade.score for item in part if item.grade.score is not None]
-        if scores:
-            means.append(100 * sum(scores) / len(scores))
-    value = sum(means) / len(means) if means else None
-    row = MetricRow(name=name, value=value, unit="%", n=sum(map(len, parts.values())))
+    """The mean of the parts' mean scores in percent, with its interval over videos."""
+    known = [
+        (part, item.row["cluster"], 100.0 * item.grade.score)
+        for part, items in parts.items()
+        for item in items
+        if item.grade.score is not None
+    ]
+    row = MetricRow(name=name, value=None, unit="%", n=len(known))
+    if known:
+        labels, clusters, scores = zip(*known, strict=True)
+        means = [
+            sum(score for label, _, score in known if label == part) / labels.count(part)
+            for part in dict.fromkeys(labels)
+        ]
+        row["value"] = sum(means) / len(means)
+        row["low"], row["high"] = cluster_bootstrap(scores, clusters, groups=labels)
     if note:
         row["note"] = note
     return row
