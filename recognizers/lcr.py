@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recognizers.base import State, StreamingRecognizer, register
 from recognizers.edges import edge_maps
 from recognizers.errors import ConfigError, FrameError, StateError
-from recognizers.lcr_cell import CELLS, LCRLayer
+from recognizers.lcr_cell import CELLS, KEYS, LCRLayer
 
 # Numbers in one chunk's tokens: the step cuts longer inputs, so that memory stays flat and what
 # the loop over frames reads is still in the processor's cache.
@@ -38,7 +38,9 @@ class LCRConfig:
     num_heads: int  # groups of channels that are normalised together after Bi-WKV
     patch_size: int = 16  # pixels; pictures are whole patches high and wide
     hidden_ratio: int = 4  # channels inside channel mixing, times dim
+    # How the cell is updated, and what keys and values are made of: see `lcr_cell`.
     cell: Literal["published", "bounded"] = "bounded"
+    keys: Literal["edges", "both"] = "both"
     # Share of the patches that training hides, the same ones in all frames of a clip.
     mask_ratio: float = 0.0
     # Slowest rotation of the positions, in patches: pictures are some tens of patches wide.
@@ -55,6 +57,8 @@ class LCRConfig:
             )
         if self.cell not in CELLS:
             raise ConfigError(f"cell={self.cell!r}: choose one of {', '.join(CELLS)}")
+        if self.keys not in KEYS:
+            raise ConfigError(f"keys={self.keys!r}: choose one of {', '.join(KEYS)}")
         if not 0.0 <= self.mask_ratio < 1.0:
             raise ConfigError(f"mask_ratio={self.mask_ratio}: give a share in [0, 1)")
         if self.rotary_base <= 0.0:
@@ -90,6 +94,7 @@ class LCR(StreamingRecognizer):
                 config.num_heads,
                 config.hidden_ratio,
                 cell=config.cell,
+                keys=config.keys,
                 depth_share=index / max(config.depth - 1, 1),
             )
             for index in range(config.depth)
@@ -259,7 +264,7 @@ def multiply_adds(config: LCRConfig, height: int, width: int, mask_ratio: float 
 
 # The published Jester model, its sizes found from its parameter count (docs/recognizers/lcr.md).
 _JESTER = {"num_classes": 27, "dim": 384, "depth": 2, "num_heads": 6}
-register("lcr-jester", "lcr", LCRConfig(**_JESTER, cell="published"))
-register("lcr-jester-bounded", "lcr", LCRConfig(**_JESTER, cell="bounded"))
-# For the pre-filter: 96x96 pictures, under 1 ms a frame and 1 MB in half precision.
+register("lcr-jester", "lcr", LCRConfig(**_JESTER, cell="published", keys="edges"))
+register("lcr-jester-bounded", "lcr", LCRConfig(**_JESTER))
+# For the pre-filter: 96x96 pictures, under 1 MB in half precision.
 register("lcr-tiny", "lcr", LCRConfig(num_classes=2, dim=96, depth=2, num_heads=3))

@@ -2,10 +2,14 @@
 
 For frame t with tokens x_t, edge prompt e_t and the layer's own last output h_{t-1}:
 
-    R, G = W_rg [LN(x_t); h_{t-1}]        K, V = W_kv e_t                        spatial mixing
+    R, G = W_rg [LN(x_t); h_{t-1}]        K, V = W_kv p_t                        spatial mixing
     a_t = x_t + (SiLU(G) * LN(R * BiWKV(K, V))) W_a
     A_t = a_t + sigmoid(R') * (relu(K')^2 W_v),  [R'; K'] = W_rk LN(a_t)          channel mixing
     C_t = cell(C_{t-1}, A_t, e_t),  O_t = H_t = tanh(C_t) * sigmoid(A_t)          cell
+
+The prompt p_t is e_t as printed ("edges"), or LN(x_t) + e_t ("both"). Tokens meet only in Bi-WKV,
+so with "edges" no token, the class token above all, ever learns what another token's picture
+shows: the class is told from the outlines alone. With "both" the pictures are read too.
 
 K and V hang on the frame alone, so a chunk's Bi-WKV is computed for all its frames at once; only
 what reads h_{t-1} runs frame by frame. The residuals are ours: the equations as printed have none,
@@ -26,9 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recognizers.wkv import MAX_DECAY, bi_wkv
+from recognizers.wkv import MAX_DECAY, MIN_BONUS, bi_wkv
 
 CELLS = ("published", "bounded")
+KEYS = ("edges", "both")
 
 
 def published_update(cell: Tensor, gate: Tensor, edge: Tensor) -> Tensor:
@@ -60,12 +65,15 @@ class ChannelMixing(nn.Module):
 
 
 class CrossGate(nn.Module):
-    """The Cross RWKV gate: frame and past ask (R, G), the edges answer (K, V)."""
+    """The Cross RWKV gate: frame and past ask (R, G), the prompt answers (K, V)."""
 
-    def __init__(self, dim: int, num_heads: int, hidden_ratio: int, depth_share: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, hidden_ratio: int, *, keys: str, depth_share: float
+    ) -> None:
         """`depth_share` is the layer's place in the stack, 0 (first) to 1 (last)."""
         super().__init__()
         self.num_heads = num_heads
+        self.keys = keys
         self.norm = nn.LayerNorm(dim)
         # W_rg of the concatenation, as the sum of its two halves: the frame's half needs no loop.
         self.frame_receptance_gate = nn.Linear(dim, 2 * dim, bias=False)
@@ -85,12 +93,15 @@ class CrossGate(nn.Module):
             frames, edges: tokens (B, T, L, D).
 
         Returns:
-            The frames' part of R and G (B, T, L, 2 D), and Bi-WKV of the edges (B, T, L, D).
+            The frames' part of R and G (B, T, L, 2 D), and Bi-WKV of the prompt (B, T, L, D).
         """
-        key, value = self.key_value(edges).flatten(0, 1).chunk(2, dim=-1)
+        normed = self.norm(frames)
+        prompt = edges if self.keys == "edges" else normed + edges
+        key, value = self.key_value(prompt).flatten(0, 1).chunk(2, dim=-1)
         decay = self.decay.clamp(-MAX_DECAY, MAX_DECAY)
-        mixed = bi_wkv(decay, self.bonus, key, value).view(edges.shape)
-        return self.frame_receptance_gate(self.norm(frames)), mixed
+        bonus = self.bonus.clamp(min=MIN_BONUS)
+        mixed = bi_wkv(decay, bonus, key, value).view(edges.shape)
+        return self.frame_receptance_gate(normed), mixed
 
     def forward(self, frame: Tensor, asked: Tensor, mixed: Tensor, hidden: Tensor) -> Tensor:
         """A_t (B, L, D) from x_t, one frame of what `over_frames` returns, and h_{t-1}."""
@@ -106,10 +117,18 @@ class LCRLayer(nn.Module):
     """The recurrent unit: a gate that reads the frame, and a cell that remembers."""
 
     def __init__(
-        self, dim: int, num_heads: int, hidden_ratio: int, *, cell: str, depth_share: float
+        self,
+        dim: int,
+        num_heads: int,
+        hidden_ratio: int,
+        *,
+        cell: str,
+        keys: str,
+        depth_share: float,
     ) -> None:
+        """`cell` is one of CELLS, `keys` one of KEYS, `depth_share` as in CrossGate."""
         super().__init__()
-        self.gate = CrossGate(dim, num_heads, hidden_ratio, depth_share)
+        self.gate = CrossGate(dim, num_heads, hidden_ratio, keys=keys, depth_share=depth_share)
         self.update: Callable[[Tensor, Tensor, Tensor], Tensor]
         if cell == "bounded":
             self.update = bounded_update

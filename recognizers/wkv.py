@@ -11,8 +11,8 @@ the same for pictures of any size, and may be negative (far tokens matter more).
 Three ways to one result, all in float32 (float64 for float64 inputs) whatever comes in:
 
     bi_wkv_reference   the equation; cost L^2
-    bi_wkv_scan        two passes over the tokens with a running maximum; cost L, any w
-    bi_wkv             two cumulative sums, no loop; cost L, |w| <= MAX_DECAY
+    bi_wkv_scan        two passes over the tokens with a running maximum; cost L, any w and u
+    bi_wkv             cumulative sums, no loop; cost L, |w| <= MAX_DECAY and u >= MIN_BONUS
 
 Legend: B = batch, L = tokens, C = channels; t, i = token positions; w, u = decay and bonus (C,);
 k, v = keys and values (B, L, C).
@@ -23,8 +23,11 @@ from torch import Tensor
 
 # `bi_wkv` writes exp(-w |t - i| / L) as a product of exp(+-w position), positions in [-1/2, 1/2].
 # A term below exp(-87) of the largest is then lost to float32, although its true weight may be
-# exp(1.5 |w|) larger: with |w| <= 30 that is below exp(-42) of the sum, far under its precision.
+# exp(1.5 |w|) larger: with |w| <= 30 that is below exp(-42) of what the largest key weighs. In the
+# token that has the largest key it competes with exp(u) instead: with u >= -20 it is below
+# exp(-22), still far under the precision of the sum.
 MAX_DECAY = 30.0
+MIN_BONUS = -20.0
 
 
 def bi_wkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Args:
         w: (C,), decay; the caller keeps it in [-MAX_DECAY, MAX_DECAY].
-        u: (C,), bonus of the token itself, any size.
+        u: (C,), bonus of the token itself; the caller keeps it at MIN_BONUS or more.
         k: (B, L, C), keys, any size.
         v: (B, L, C), values.
     """
