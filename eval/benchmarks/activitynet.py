@@ -2,8 +2,8 @@
 
 Layout: `val_2.json` (17,031 queries, 4,885 videos; what papers call the test) and `val_1.json`
 (17,505, 4,917; TimeViper's default), which VideoX renames `test.json` and `val.json`; videos
-`{id}.mp4`, `.mkv` or `.webm`, with or without the prefix `v_`. Several hundred videos can no longer be
-downloaded, so the coverage is part of a result.
+`{id}.mp4`, `.mkv` or `.webm`, with or without the prefix `v_`. Several hundred videos can no longer
+be downloaded, so the coverage is part of a result.
 """
 
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from eval.benchmarks.prompts import (
     subtitle_lines,
     with_subtitles,
 )
-from eval.benchmarks.tables import counts, groups, mean_row
+from eval.benchmarks.tables import accuracy_row, breakdown_rows, counts
 from eval.metrics import choices
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
@@ -68,7 +68,7 @@ class ChoiceBenchmark(Benchmark):
 
     def overall(self, graded: Sequence[Graded], rules: str) -> list[MetricRow]:
         """The lines of the table "overall"; the first is the headline."""
-        return [accuracy("accuracy", graded)]
+        return [accuracy_row("accuracy", graded)]
 
 
 def grade_text(
@@ -109,11 +109,6 @@ def grade_index(
     return Grade(parsed=choice, rule=rule, score=float(right))
 
 
-def accuracy(name: str, graded: Sequence[Graded], *, note: str = "") -> MetricRow:
-    """Share of right answers in percent, with its interval over videos."""
-    return mean_row(name, graded, lambda item: item.grade.score, unit="%", note=note)
-
-
 def choice_tables(
     graded: Sequence[Graded],
     breakdowns: Sequence[str],
@@ -123,9 +118,9 @@ def choice_tables(
     """The tables of a multiple-choice result; `overall` makes the lines of the first."""
     tables: Tables = {"overall": overall(graded, rules)}
     for tag in breakdowns:
-        parts = groups(graded, tag)
-        if parts:
-            tables[f"by {tag}"] = [accuracy(name, part) for name, part in parts.items()]
+        lines = breakdown_rows(graded, tag)
+        if lines:
+            tables[f"by {tag}"] = lines
     tables["baselines"] = constant_baselines(graded)
     tables["counts"] = counts(graded)
     return tables

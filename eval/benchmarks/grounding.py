@@ -16,7 +16,15 @@ from eval.benchmarks.base import (
     Tables,
 )
 from eval.benchmarks.tables import counts, mean_row
-from eval.metrics.grounding import IOU_THRESHOLDS, baselines, clip_spans, interval_iou
+from eval.metrics.grounding import (
+    CENTRE_WIDTH,
+    IOU_THRESHOLDS,
+    centre_spans,
+    clip_spans,
+    full_video_spans,
+    grounding_scores,
+    interval_iou,
+)
 from eval.metrics.spans import SPAN_RULE_SETS, parse_spans
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
@@ -65,7 +73,7 @@ def grade_span_text(sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
 def grade_span(sample: Sample, span: Sequence[float] | None, rule: str) -> Grade:
     """Judge one span by its best IoU with a gold; None scores 0."""
     golds = sample.gold
-    score = max(interval_iou(span, gold) for gold in golds) if golds else None
+    score = _best_iou(span, golds) if golds else None
     return Grade(parsed=None if span is None else [*map(float, span)], rule=rule, score=score)
 
 
@@ -109,12 +117,20 @@ def published_recalls(
 
 
 def _baseline_rows(graded: Sequence[Graded]) -> Iterator[MetricRow]:
-    """What the full video and its middle score, against each query's first gold."""
-    golds = [item.row["gold"][0] for item in graded]
-    found = baselines(golds, [_duration(item) for item in graded])
-    for answer, scores in found.items():
-        for metric, value in scores.items():
-            yield MetricRow(name=f"{answer}: {metric}", value=value, unit="%", n=len(golds))
+    """What the full video and its middle score as answers to the same queries."""
+    durations = [_duration(item) for item in graded]
+    answers = {
+        "full video": full_video_spans(durations),
+        f"centre {CENTRE_WIDTH:.0%}": centre_spans(durations),
+    }
+    for answer, spans in answers.items():
+        ious = [_best_iou(span, i.row["gold"]) for span, i in zip(spans, graded, strict=True)]
+        for metric, value in grounding_scores(ious).items():
+            yield MetricRow(name=f"{answer}: {metric}", value=value, unit="%", n=len(ious))
+
+
+def _best_iou(span: Sequence[float] | None, golds: Sequence[Sequence[float]]) -> float:
+    return max(interval_iou(span, gold) for gold in golds)
 
 
 def _iou(item: Graded) -> float | None:
@@ -132,7 +148,7 @@ def _exceeds(threshold: float, item: Graded) -> float | None:
 def _clipped_iou(item: Graded) -> float:
     golds = item.row["gold"]
     clipped = clip_spans(golds, [_duration(item)] * len(golds))
-    return max(interval_iou(item.grade.parsed, gold) for gold in clipped)
+    return _best_iou(item.grade.parsed, clipped)
 
 
 def _duration(item: Graded) -> float | None:

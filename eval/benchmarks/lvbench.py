@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, accuracy
+from eval.benchmarks.choice import ChoiceBenchmark
 from eval.benchmarks.files import (
     VideoIndex,
     fetch_rows,
@@ -26,6 +26,7 @@ from eval.benchmarks.files import (
 )
 from eval.benchmarks.problems import Problem
 from eval.benchmarks.prompts import LETTERS, bracketed, split_question
+from eval.benchmarks.tables import accuracy_row
 from eval.records import Prompt, Sample
 from timevlm.errors import InputError
 
@@ -111,11 +112,9 @@ class LVBench(ChoiceBenchmark):
 
     def overall(self, graded: Sequence[Graded], rules: str) -> list[MetricRow]:
         """Per question (official) and once per label (TimeViper's table)."""
-        per_label = [
-            item for item in graded for _ in range(len(item.row["tags"]["question_type"]) or 1)
-        ]
-        weighted = accuracy(
-            "accuracy_timeviper", per_label, note="a question counts once for each of its types"
+        note = "a question counts once for each of its types"
+        weighted = accuracy_row(
+            "accuracy_timeviper", graded, "label_weighted", tag="question_type", note=note
         )
         return [*super().overall(graded, rules), weighted]
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eval.benchmarks.base import Graded, MetricRow, PublishedScore, Row, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, accuracy, gold_of_text
+from eval.benchmarks.choice import ChoiceBenchmark, gold_of_text
 from eval.benchmarks.files import (
     FETCHED,
     VideoIndex,
@@ -28,7 +28,7 @@ from eval.benchmarks.files import (
 )
 from eval.benchmarks.problems import Problem, listing
 from eval.benchmarks.prompts import LETTERS, bracketed, split_question
-from eval.benchmarks.tables import groups, macro_row
+from eval.benchmarks.tables import accuracy_row
 from eval.records import Prompt, Sample
 from timevlm.errors import InputError
 
@@ -133,8 +133,12 @@ class MLVU(ChoiceBenchmark):
 
     def overall(self, graded: Sequence[Graded], rules: str) -> list[MetricRow]:
         """Mean of the task accuracies (M-Avg), and over questions as TimeViper counts."""
-        macro = macro_row("M-Avg", groups(graded, "task"), note="mean of the tasks' accuracies")
-        return [macro, accuracy("accuracy_timeviper", graded, note="mean over questions")]
+        return [
+            accuracy_row(
+                "M-Avg", graded, "macro", tag="task", note="mean of the tasks' accuracies"
+            ),
+            accuracy_row("accuracy_timeviper", graded, note="mean over questions"),
+        ]
 
     def notes(self, samples: Sequence[Sample], split: str) -> list[Problem]:
         """Official counts and questions whose gold no option holds."""

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, accuracy, gold_of_text
+from eval.benchmarks.choice import ChoiceBenchmark, gold_of_text
 from eval.benchmarks.files import (
     VideoIndex,
     fetch_rows,
@@ -28,6 +28,7 @@ from eval.benchmarks.files import (
 from eval.benchmarks.pictures import wrap_pictures
 from eval.benchmarks.problems import Problem, listing
 from eval.benchmarks.prompts import bracketed
+from eval.benchmarks.tables import accuracy_row
 from eval.records import Prompt, Sample
 from timevlm.errors import InputError
 
@@ -136,7 +137,7 @@ class MVBench(ChoiceBenchmark):
         """Accuracy; the mean over tasks is the same where all have 200 questions."""
         sizes = set(Counter(item.row["tags"]["task"] for item in graded).values())
         note = "" if len(sizes) < 2 else "tasks of unequal size: not the mean over tasks"
-        return [accuracy("accuracy", graded, note=note)]
+        return [accuracy_row("accuracy", graded, note=note)]
 
     def notes(self, samples: Sequence[Sample], split: str) -> list[Problem]:
         """Official counts, folders of pictures to wrap, and golds that no option holds."""

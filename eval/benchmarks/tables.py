@@ -1,9 +1,43 @@
-"""Lines of score tables from graded rows: means with intervals over videos, groups, counts."""
+"""Lines of score tables from graded rows: accuracies, means with intervals over videos, counts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from eval.benchmarks.base import Graded, MetricRow
+from eval.metrics import accuracy as accuracies
+from eval.metrics.accuracy import Average, Outcome
 from eval.metrics.statistics import cluster_bootstrap
+
+
+def outcomes(graded: Sequence[Graded]) -> list[Outcome]:
+    """Graded rows as `eval.metrics.accuracy` takes them."""
+    return [
+        Outcome(
+            score=item.grade.score,
+            parsed=item.grade.parsed is not None,
+            cluster=item.row["cluster"],
+            failed=item.row["error"] is not None,
+            tags=item.row["tags"],
+        )
+        for item in graded
+    ]
+
+
+def accuracy_row(
+    name: str,
+    graded: Sequence[Graded],
+    average: Average = "micro",
+    *,
+    tag: str | None = None,
+    note: str = "",
+) -> MetricRow:
+    """One accuracy in percent; see `eval.metrics.accuracy` for the averages."""
+    return _accuracy_line(name, accuracies.accuracy(outcomes(graded), average, tag=tag), note)
+
+
+def breakdown_rows(graded: Sequence[Graded], tag: str) -> list[MetricRow]:
+    """The accuracy of every value of a tag; empty if no row has the tag."""
+    found = accuracies.breakdown(outcomes(graded), tag)
+    return [_accuracy_line(name, result, "") for name, result in found.items()]
 
 
 def mean_row(
@@ -32,52 +66,24 @@ def mean_row(
     return row
 
 
-def macro_row(name: str, parts: Mapping[str, Sequence[Graded]], *, note: str = "") -> MetricRow:
-    """The mean of the parts' mean scores in percent, with its interval over videos."""
-    known = [
-        (part, item.row["cluster"], 100.0 * item.grade.score)
-        for part, items in parts.items()
-        for item in items
-        if item.grade.score is not None
-    ]
-    row = MetricRow(name=name, value=None, unit="%", n=len(known))
-    if known:
-        labels, clusters, scores = zip(*known, strict=True)
-        means = [
-            sum(score for label, _, score in known if label == part) / labels.count(part)
-            for part in dict.fromkeys(labels)
-        ]
-        row["value"] = sum(means) / len(means)
-        row["low"], row["high"] = cluster_bootstrap(scores, clusters, groups=labels)
+def counts(graded: Sequence[Graded]) -> list[MetricRow]:
+    """How many samples there are, were answered, were unreadable, failed, have no score."""
+    numbers = accuracies.counts(outcomes(graded))
+    unscored = sum(item.grade.score is None for item in graded)
+    if unscored:
+        numbers["n_unscored"] = unscored
+    return [count_row(name, number, len(graded)) for name, number in numbers.items()]
+
+
+def count_row(name: str, number: int, total: int) -> MetricRow:
+    """One line of the table "counts"."""
+    return MetricRow(name=name, value=float(number), unit="", n=total)
+
+
+def _accuracy_line(name: str, result: dict, note: str) -> MetricRow:
+    row = MetricRow(name=name, value=result["value"], unit="%", n=result["n"])
+    if result["low"] is not None:
+        row["low"], row["high"] = result["low"], result["high"]
     if note:
         row["note"] = note
     return row
-
-
-def groups(graded: Sequence[Graded], tag: str) -> dict[str, list[Graded]]:
-    """Rows by the value of a tag, in order of first appearance; several values count in each."""
-    found: dict[str, list[Graded]] = {}
-    for item in graded:
-        values = item.row["tags"].get(tag)
-        for value in [values] if isinstance(values, str) else values or ():
-            found.setdefault(value, []).append(item)
-    return found
-
-
-def counts(graded: Sequence[Graded]) -> list[MetricRow]:
-    """How many samples there are, were answered, could not be read, failed, have no public gold."""
-    errors = sum(item.row["error"] is not None for item in graded)
-    unparsed = sum(item.grade.parsed is None and item.row["error"] is None for item in graded)
-    numbers = {
-        "n_total": len(graded),
-        "n_answered": len(graded) - errors - unparsed,
-        "n_unparsed": unparsed,
-        "n_error": errors,
-    }
-    hidden = sum(item.grade.score is None for item in graded)
-    if hidden:
-        numbers["n_unscored"] = hidden
-    return [
-        MetricRow(name=name, value=float(number), unit="", n=len(graded))
-        for name, number in numbers.items()
-    ]

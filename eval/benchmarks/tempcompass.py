@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eval.benchmarks.base import Grade, Graded, MetricRow, PublishedScore, Style, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, accuracy, grade_index
+from eval.benchmarks.choice import ChoiceBenchmark, grade_index
 from eval.benchmarks.files import (
     FETCHED,
     VideoIndex,
@@ -29,7 +29,7 @@ from eval.benchmarks.files import (
     write_rows,
 )
 from eval.benchmarks.prompts import LETTERS, split_question
-from eval.benchmarks.tables import groups, macro_row
+from eval.benchmarks.tables import accuracy_row, breakdown_rows
 from eval.metrics.cleaning import clean_reply
 from eval.records import Prompt, Sample
 from eval.subtitles import Cue
@@ -142,16 +142,10 @@ class TempCompass(ChoiceBenchmark):
 
     def overall(self, graded: Sequence[Graded], rules: str) -> list[MetricRow]:
         """Mean of the accuracies of the tasks that have scores, then each of them."""
-        parts = {
-            task: part
-            for task, part in groups(graded, "task").items()
-            if any(item.grade.score is not None for item in part) and task != "captioning"
-        }
-        note = f"mean over {', '.join(parts)}"
-        return [
-            macro_row("average", parts, note=note),
-            *(accuracy(task, part) for task, part in parts.items()),
-        ]
+        scored = [item for item in graded if item.row["tags"]["task"] != "captioning"]
+        tasks = breakdown_rows(scored, "task")
+        note = f"mean over {', '.join(row['name'] for row in tasks)}"
+        return [accuracy_row("average", scored, "macro", tag="task", note=note), *tasks]
 
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the hub's configurations as JSON lines."""

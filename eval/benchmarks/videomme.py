@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, accuracy
+from eval.benchmarks.choice import ChoiceBenchmark
 from eval.benchmarks.files import (
     FETCHED,
     VideoIndex,
@@ -26,6 +26,7 @@ from eval.benchmarks.prompts import (
     letter_list,
     without_letters,
 )
+from eval.benchmarks.tables import accuracy_row
 from eval.records import Prompt, Sample
 from eval.subtitles import Cue, read_srt
 
@@ -135,9 +136,8 @@ class VideoMME(ChoiceBenchmark):
     def _official_script(self, graded: Sequence[Graded]) -> MetricRow:
         """The official regex over answered rows alone: unreadable answers leave the denominator."""
         again = self.regrade([item.row for item in graded], "official")
-        answered = [item for item in again if item.grade.parsed is not None]
         note = "official regex; unreadable answers are left out"
-        return accuracy("compat_official", answered, note=note)
+        return accuracy_row("compat_official", again, "answered", note=note)
 
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the hub's test split as JSON lines."""
