@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from eval.records import check_row
+from eval.records import ROW_KEYS, check_row
 from timevlm.errors import InputError
 
 try:
@@ -58,6 +58,7 @@ class RowWriter:
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row; when this returns it is on disk."""
         check_row(row)
+        row = {key: row[key] for key in ROW_KEYS}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
         data = memoryview(line.encode("utf-8", errors="surrogatepass"))
         while data:
