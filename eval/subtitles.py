@@ -49,16 +49,17 @@ def parse_srt(text: str) -> tuple[Cue, ...]:
     cues: list[Cue] = []
     times: tuple[float, float] | None = None
     lines: list[str] = []
-    for line in [*text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), "0:0:0.0-->0:0:0.0"]:
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         match = _TIME_LINE.match(line)
         if match is None:
             lines.append(line)
             continue
         if times is not None:
-            # The number of the next cue is the last line before its time line.
-            cues += _cue(*times, _without_number(lines))
+            cues += _cue(*times, _without_next_number(lines))
         groups = match.groups()
         times, lines = (_seconds(*groups[:4]), _seconds(*groups[4:])), []
+    if times is not None:
+        cues += _cue(*times, lines)
     return tuple(sorted(cues, key=lambda cue: (cue.start, cue.end)))
 
 
@@ -162,14 +163,12 @@ def _cue(start: float, end: float, lines: list[str]) -> list[Cue]:
     return [Cue(start=start, end=end, text=text)] if text and end > start else []
 
 
-def _without_number(lines: list[str]) -> list[str]:
-    kept = list(lines)
-    while kept and not kept[-1].strip():
-        kept.pop()
-    # A lone number after an empty line counts the next cue; directly below text it is speech.
-    if kept and kept[-1].strip().isdigit() and (len(kept) == 1 or not kept[-2].strip()):
-        kept.pop()
-    return kept
+def _without_next_number(lines: list[str]) -> list[str]:
+    """The lines before a time line without the number that belongs to it."""
+    # Directly below text a lone number is speech.
+    if lines and lines[-1].strip().isdigit() and (len(lines) == 1 or not lines[-2].strip()):
+        return lines[:-1]
+    return lines
 
 
 def _without_repeats(texts: list[str]) -> list[str]:
