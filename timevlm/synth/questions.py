@@ -6,7 +6,6 @@ among things that are certainly false; it returns None where the video offers no
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from timevlm.errors import InputError
 from timevlm.synth.choices import (
@@ -19,6 +18,7 @@ from timevlm.synth.choices import (
     shuffled_choices,
 )
 from timevlm.synth.grounding import GroundingQuery, make_grounding
+from timevlm.synth.items import Question
 from timevlm.synth.palette import COLOURS, MOTIONS, NUMBERS, ORDINALS, SHAPES
 from timevlm.synth.spec import VideoSpec
 from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
@@ -32,22 +32,6 @@ from timevlm.synth.wording import (
 )
 
 __all__ = ["GroundingQuery", "Question", "make_grounding", "make_questions"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A question with its right answer (one of `choices`) and the seconds the answer rests on.
-
-    `kind` is the maker ("colour.of_shape"), finer than `family`. The spans are sorted and apart;
-    for a "no" they cover the whole video.
-    """
-
-    family: str
-    kind: str
-    text: str
-    answer: str
-    choices: tuple[str, ...]
-    answer_spans: tuple[Span, ...]
 
 
 Maker = Callable[[Timeline, random.Random], Question | None]
