@@ -13,6 +13,7 @@ from recognizers.movinet.config import (
     MoViNetConfig,
     architecture,
 )
+from recognizers.movinet.fused import FusedMoViNet, fused
 from recognizers.movinet.model import MoViNet
 from recognizers.movinet.weights import load_published, name_table, published_state
 
@@ -24,9 +25,11 @@ __all__ = [
     "ARCHITECTURES",
     "PUBLISHED",
     "BlockConfig",
+    "FusedMoViNet",
     "MoViNet",
     "MoViNetConfig",
     "architecture",
+    "fused",
     "load_published",
     "name_table",
     "published_state",

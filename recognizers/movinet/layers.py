@@ -69,33 +69,33 @@ def average_pool_by_two(x: Tensor) -> Tensor:
     )
 
 
-def cumulative_mean(x: Tensor, total: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+def cumulative_mean(x: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over all frames so far, after each frame: CGAP (section 3.2).
 
     Args:
         x: (B, T, C), already averaged over the picture.
         total: (B, C) float32, sum over the frames before; float32 also in bf16, where a sum of
             some hundred frames would stop growing.
-        num_frames: (B,), how many frames that were.
+        counts: (B, T), how many frames each stream has seen at each frame, itself included.
 
     Returns:
         The mean (B, T, C) in x's type, and the new sum.
     """
     totals = x.float().cumsum(dim=1) + total[:, None]
-    counts = num_frames[:, None] + torch.arange(1, x.shape[1] + 1, device=x.device)
     return (totals / counts[..., None]).to(x.dtype), totals[:, -1]
 
 
-def position_encoding(num_frames: Tensor, length: int, channels: int) -> Tensor:
-    """Sinusoids of the frame index, (B, length, channels) float32, sines first, then cosines.
+def frame_counts(num_frames: Tensor, length: int) -> Tensor:
+    """(B, length) counts for cumulative_mean, of streams that have seen num_frames (B,) before."""
+    return num_frames[:, None] + torch.arange(1, length + 1, device=num_frames.device)
 
-    Args:
-        num_frames: (B,), frames that each stream has seen before.
-        length: frames of this call.
-        channels: width, even; wavelengths run from 2 pi to 10000 * 2 pi.
+
+def position_encoding(positions: Tensor, channels: int) -> Tensor:
+    """Sinusoids of the frame index, positions (B, T) -> (B, T, channels) float32.
+
+    Sines first, then cosines; `channels` is even, wavelengths run from 2 pi to 10000 * 2 pi.
     """
-    positions = num_frames[:, None] + torch.arange(length, device=num_frames.device)
-    even = torch.arange(0, channels, 2, device=num_frames.device, dtype=torch.float32)
+    even = torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32)
     angles = positions[..., None] * 10_000.0 ** (-even / channels)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
@@ -192,27 +192,27 @@ class SqueezeExcite(nn.Module):
             nn.Parameter(torch.zeros(())) if config.position_encoding and config.causal else None
         )
 
-    def forward(self, x: Tensor, total: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Gate x (B, T, C, H, W); `total` (B, C) and `num_frames` (B,) as in cumulative_mean.
+    def forward(self, x: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate x (B, T, C, H, W); `total` (B, C) and `counts` (B, T) as in cumulative_mean.
 
         Returns:
             The gated x, and the new total.
         """
-        gates, total = self.gates(x.mean(dim=(3, 4)), total, num_frames)
+        gates, total = self.gates(x.mean(dim=(3, 4)), total, counts)
         return x * gates[..., None, None], total
 
-    def gates(self, space: Tensor, total: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+    def gates(self, space: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Gates (B, T, C) of frames whose averages over the picture are `space` (B, T, C)."""
         pooled = space
         if self.squeeze_type != "2d":
             if self.causal:
-                pooled, total = cumulative_mean(space, total, num_frames)
+                pooled, total = cumulative_mean(space, total, counts)
             else:
                 pooled = space.mean(dim=1, keepdim=True).expand_as(space)
             if self.squeeze_type == "2plus3d":
                 pooled = torch.cat([pooled, space], dim=-1)
         if self.position_scale is not None:
-            encoding = position_encoding(num_frames, pooled.shape[1], pooled.shape[2])
+            encoding = position_encoding(counts - 1, pooled.shape[-1])
             pooled = pooled + (self.position_scale * encoding).to(pooled.dtype)
         return self.gate(self.expand(self.activation(self.reduce(pooled)))), total
 
@@ -255,7 +255,7 @@ class Block(nn.Module):
         self.drop_rate = drop_rate
 
     def forward(
-        self, x: Tensor, buffer: Tensor | None, total: Tensor, num_frames: Tensor
+        self, x: Tensor, buffer: Tensor | None, total: Tensor, counts: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """x (B, T, C, H, W) -> output, the stream buffer and the running sum for the next call."""
         batch = x.shape[:2]
@@ -267,7 +267,7 @@ class Block(nn.Module):
         if self.temporal is not None:
             branch, buffer = self.temporal(branch, buffer)
         if self.squeeze is not None:
-            branch, total = self.squeeze(branch, total, num_frames)
+            branch, total = self.squeeze(branch, total, counts)
         branch = self.scale * self.project(branch.flatten(0, 1)).unflatten(0, batch)
         if self.training and self.drop_rate:
             keep = 1 - self.drop_rate

@@ -9,6 +9,7 @@ State (see `init_state`): per block its stream buffer and pooled sum, the head's
 the number of frames seen by each stream.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from recognizers.base import State, StreamingRecognizer
 from recognizers.errors import StateError
 from recognizers.movinet.config import BlockConfig, MoViNetConfig
-from recognizers.movinet.layers import Block, ConvNorm, cumulative_mean
+from recognizers.movinet.layers import Block, ConvNorm, cumulative_mean, frame_counts
 
 NUM_FRAMES, HEAD_TOTAL = "num_frames", "head.total"
 
@@ -32,36 +33,25 @@ def total_name(index: int) -> str:
     return f"blocks.{index}.total"
 
 
-class MoViNet(StreamingRecognizer):
-    """A MoViNet as its config says; frames are RGB in [0, 1], any picture size."""
+class MoViNetRecognizer(StreamingRecognizer):
+    """What the plain and the folded network share: the state's layout, and how they are called.
 
-    family = "movinet"
+    One state serves both, so a stream can go on in the other.
+    """
+
     config_class = MoViNetConfig
     config: MoViNetConfig
 
-    def __init__(self, config: MoViNetConfig, labels: Sequence[str] | None = None) -> None:
-        super().__init__(config, labels)
-        self.stem = ConvNorm(
-            3, config.stem_channels, config, kernel=3, stride=2, activation=config.activation
-        )
-        blocks = config.blocks
-        rates = [config.stochastic_depth * (i + 1) / len(blocks) for i in range(len(blocks))]
-        self.blocks = nn.ModuleList(
-            Block(block, config, rate) for block, rate in zip(blocks, rates, strict=True)
-        )
-        self.head = ConvNorm(
-            blocks[-1].out_channels,
-            config.head_channels,
-            config,
-            activation=config.activation,
-        )
-        self.dense = nn.Linear(config.head_channels, config.hidden_channels)
-        # The dense layer's activation is swish in the streams too.
-        self.dense_activation = nn.SiLU()
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_channels, config.num_classes)
-        self.apply(_initialize)
-        nn.init.normal_(self.classifier.weight, std=0.01)
+    @abstractmethod
+    def features(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """Averages (B, T, C) of the head over all frames so far, after each frame, and the state.
+
+        For a base network the last one is the average over the clip.
+        """
+
+    @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., K) from the head's averages (..., C)."""
 
     @classmethod
     def config_from_dict(cls, fields: dict) -> MoViNetConfig:
@@ -147,31 +137,6 @@ class MoViNet(StreamingRecognizer):
         features, _ = self.features(clip, state)
         return self.classify(features[:, -1])
 
-    def features(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
-        """Averages (B, T, C) of the head over all frames so far, after each frame, and the state.
-
-        For a base network the last one is the average over the clip.
-        """
-        self.check_frames(frames)
-        self.check_state(frames, state)
-        num_frames = state[NUM_FRAMES]
-        new_state = {NUM_FRAMES: num_frames + frames.shape[1]}
-        x = self.normalize(frames)
-        batch = x.shape[:2]
-        x = self.stem(x.flatten(0, 1)).unflatten(0, batch)
-        for index, block in enumerate(self.blocks):
-            buffer, total = buffer_name(index), total_name(index)
-            x, new_buffer, new_state[total] = block(x, state.get(buffer), state[total], num_frames)
-            if new_buffer is not None:
-                new_state[buffer] = new_buffer
-        x = self.head(x.flatten(0, 1)).mean(dim=(2, 3)).unflatten(0, batch)
-        x, new_state[HEAD_TOTAL] = cumulative_mean(x, state[HEAD_TOTAL], num_frames)
-        return x, new_state
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (..., K) from the head's averages (..., C)."""
-        return self.classifier(self.dropout(self.dense_activation(self.dense(features))))
-
     def check_state(self, frames: Tensor, state: State) -> None:
         """StateError unless the state is of this model, batch size and picture size."""
         batch_size, _, _, height, width = frames.shape
@@ -182,6 +147,58 @@ class MoViNet(StreamingRecognizer):
                 f"the state does not fit {batch_size} streams of {height}x{width} in this model: "
                 "make it with init_state, and keep the picture size"
             )
+
+
+class MoViNet(MoViNetRecognizer):
+    """A MoViNet as its config says; frames are RGB in [0, 1], any picture size."""
+
+    family = "movinet"
+
+    def __init__(self, config: MoViNetConfig, labels: Sequence[str] | None = None) -> None:
+        super().__init__(config, labels)
+        self.stem = ConvNorm(
+            3, config.stem_channels, config, kernel=3, stride=2, activation=config.activation
+        )
+        blocks = config.blocks
+        rates = [config.stochastic_depth * (i + 1) / len(blocks) for i in range(len(blocks))]
+        self.blocks = nn.ModuleList(
+            Block(block, config, rate) for block, rate in zip(blocks, rates, strict=True)
+        )
+        self.head = ConvNorm(
+            blocks[-1].out_channels,
+            config.head_channels,
+            config,
+            activation=config.activation,
+        )
+        self.dense = nn.Linear(config.head_channels, config.hidden_channels)
+        # The dense layer's activation is swish in the streams too.
+        self.dense_activation = nn.SiLU()
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_channels, config.num_classes)
+        self.apply(_initialize)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+
+    def features(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """See MoViNetRecognizer."""
+        self.check_frames(frames)
+        self.check_state(frames, state)
+        counts = frame_counts(state[NUM_FRAMES], frames.shape[1])
+        new_state = {NUM_FRAMES: counts[:, -1]}
+        x = self.normalize(frames)
+        batch = x.shape[:2]
+        x = self.stem(x.flatten(0, 1)).unflatten(0, batch)
+        for index, block in enumerate(self.blocks):
+            buffer, total = buffer_name(index), total_name(index)
+            x, new_buffer, new_state[total] = block(x, state.get(buffer), state[total], counts)
+            if new_buffer is not None:
+                new_state[buffer] = new_buffer
+        x = self.head(x.flatten(0, 1)).mean(dim=(2, 3)).unflatten(0, batch)
+        x, new_state[HEAD_TOTAL] = cumulative_mean(x, state[HEAD_TOTAL], counts)
+        return x, new_state
+
+    def classify(self, features: Tensor) -> Tensor:
+        """See MoViNetRecognizer."""
+        return self.classifier(self.dropout(self.dense_activation(self.dense(features))))
 
 
 def _half(size: int) -> int:

@@ -260,6 +260,11 @@ def _copy(tensors: dict[str, Tensor], model: MoViNet) -> None:
         target.copy_(value.reshape(target.shape))
 
 
+def _extents(value: Tensor) -> list[int]:
+    """The shape without axes of extent 1, in which the releases differ."""
+    return [size for size in value.shape if size > 1]
+
+
 def _from_tensorflow(value: Tensor, ours: str) -> Tensor:
     """Axes in torch's order: kernels come as (..., in, out), depthwise 2-D ones as (h, w, C, 1)."""
     if value.ndim == 5:
