@@ -72,9 +72,11 @@ def test_scores_of_a_fixed_corpus():
 
 
 def test_cider_of_tiny_sets():
-    first, second = tokenize("A man throws a red ball."), tokenize("Two dogs sleep.")
+    first, second = tokenize("A man throws a red ball."), tokenize("Two dogs sleep here.")
     assert cider_d([first], [[first]]).corpus == 0.0
     assert cider_d([first, second], [[first], [second]]).corpus == pytest.approx(10.0)
+    short = second[:3]  # without any 4-gram a quarter of its 10 points is out of reach
+    assert cider_d([first, short], [[first], [short]]).each == pytest.approx((10.0, 7.5))
 
 
 def test_perfect_and_hopeless_captions():
