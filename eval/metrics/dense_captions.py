@@ -41,6 +41,13 @@ _EVENT = re.compile(
     rf"\s*[\])>]?\s*[,:;.\u2010-\u2015-]*\s*(?P<words>\S.*)$",
     re.IGNORECASE,
 )
+# "Start time: 3", "End time: 8" and "Description: he stirs" on lines of their own.
+_BLOCK = re.compile(
+    rf"start[ _]?(?:time)?\s*[:=]\s*(?P<start>{_TIME}){_UNIT}[\s,;]*"
+    rf"end[ _]?(?:time)?\s*[:=]\s*(?P<end>{_TIME}){_UNIT}[\s,;]*"
+    r"(?:description|caption|event|sentence)\s*[:=]\s*(?P<words>\S.*)",
+    re.IGNORECASE,
+)
 # Sentences that a reply packs into one line, each with "seconds" behind its times.
 _INLINE = re.compile(
     rf"(?<=[.;!?])\s+(?=(?:from\s+)?(?:{_TIME}){_UNIT}{_BETWEEN}(?:{_TIME})\s*(?:seconds?|secs?|s)\b)",
@@ -63,13 +70,18 @@ class EventParse:
 def parse_events(text: str) -> EventParse:
     """The events of a reply with lines such as "0.0 - 9.5 seconds, a man cooks".
 
-    Times are seconds or clock times; bullets, numbers and brackets around them are read over.
+    Times are seconds or clock times; bullets, numbers and brackets around them are read over. The
+    form with "Start time:", "End time:" and "Description:" is read as well.
     """
-    lines = [part for line in clean_reply(text).splitlines() for part in _INLINE.split(line)]
+    cleaned = clean_reply(text)
+    lines = [part for line in cleaned.splitlines() for part in _INLINE.split(line)]
+    blocks = list(_BLOCK.finditer(cleaned))
+    if blocks:
+        lines = [match[0] for match in blocks]
     events: list[Event] = []
     num_swapped, num_skipped = 0, 0
     for line in (line for line in lines if line.strip()):
-        match = _EVENT.match(line)
+        match = _BLOCK.match(line) if blocks else _EVENT.match(line)
         if match is None:
             num_skipped += 1
             continue

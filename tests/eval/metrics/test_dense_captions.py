@@ -171,6 +171,17 @@ def test_a_reply_of_many_lines_and_of_one():
     assert parse_events("").events == parse_events("I see nothing.").events == ()
 
 
+def test_events_in_blocks():
+    text = (
+        "1. Start time: 1:05\nEnd time: 1:09\nDescription: Making toast\n"
+        "2. Start time: 70, End time: 80, Description: Eating it: quickly"
+    )
+    assert parse_events(text).events == (
+        (65.0, 69.0, "Making toast"),
+        (70.0, 80.0, "Eating it: quickly"),
+    )
+
+
 def test_means_over_videos():
     videos = [video_scores(GOLD, GOLD), video_scores([], GOLD)]
     assert mean_scores(videos)["F1"] == pytest.approx(50.0)
