@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +36,7 @@ from eval.settings import (
     read_samples,
 )
 from eval.shards import Shard
-from eval.store import RowWriter, merge, write_json, write_lines
+from eval.store import CLAIMS_FOLDER, RowWriter, merge, write_json, write_lines
 from eval.worker import Job, Times, Worker
 from timevlm import InputError
 
@@ -60,6 +61,7 @@ def evaluate(
     settings: RunSettings,
     *,
     out: Path | None = None,
+    root: Path = DEFAULT_FOLDER,
     shard: Shard | None = None,
     progress: Progress | None = None,
     model: VideoModel | None = None,
@@ -67,7 +69,7 @@ def evaluate(
 ) -> Outcome:
     """Answer this process's share of a benchmark and, if it was the last, score the whole.
 
-    `out` is the result folder (default: a folder under `results` named after the run); `model` and
+    `out` is the result folder (default: a folder under `root` named after the run); `model` and
     `benchmark` replace those that the settings name. Raises InputError or ModelError.
     """
     shard = shard or Shard()
@@ -85,12 +87,14 @@ def evaluate(
         gen_kwargs=model.gen_kwargs,
         **config_parts,
     )
-    folder = out or DEFAULT_FOLDER / folder_name(config)
+    folder = out or root / folder_name(config)
     _enter(folder, config, samples)
     job = Job(folder=folder, config=config, benchmark=benchmark, samples=samples)
     with RowWriter(folder, f"{shard.index:05d}-of-{shard.count:05d}") as writer:
-        note = folder / PROCESSES_FOLDER / f"{writer.path.stem}.json"
         known = provenance(sys.argv, settings.seed)
+        # A resumed run keeps what the processes before it noted.
+        name = f"{writer.path.stem}-{known['started']:.3f}.json"
+        note = folder / PROCESSES_FOLDER / name
         write_json(note, {"shard": str(shard), **known})
         with progress or Progress() as shown:
             worker = Worker(job, model, shard, writer, shown)
@@ -185,6 +189,7 @@ def finish(folder: Path, benchmark: Benchmark | None = None) -> Outcome:
     if missing:
         return Outcome(folder=folder, missing=missing, num_torn=num_torn, metrics=None)
     write_lines(folder / PREDICTIONS_FILE, rows)
+    shutil.rmtree(folder / CLAIMS_FOLDER, ignore_errors=True)
     metrics = write_metrics(folder, benchmark or get(config.settings.bench))
     return Outcome(folder=folder, missing=0, num_torn=num_torn, metrics=metrics)
 
