@@ -128,15 +128,15 @@ def choice_tables(
 
 def constant_baselines(graded: Sequence[Graded]) -> list[MetricRow]:
     """What the most frequent gold letter and a random guess would score, in percent."""
-    golds = [item.row["gold"] for item in graded if isinstance(item.row["gold"], int)]
-    if not golds:
+    known = [item.row for item in graded if isinstance(item.row["gold"], int)]
+    if not known:
         return []
-    letter, most = Counter(golds).most_common(1)[0]
-    chance = [1 / len(item.row["options"]) for item in graded if item.row["gold"] is not None]
-    num = len(golds)
+    letter, most = Counter(row["gold"] for row in known).most_common(1)[0]
+    chance = sum(1 / len(row["options"]) for row in known)
+    num = len(known)
     return [
         MetricRow(name=f"always {LETTERS[letter]}", value=100 * most / num, unit="%", n=num),
-        MetricRow(name="random", value=100 * sum(chance) / num, unit="%", n=num),
+        MetricRow(name="random", value=100 * chance / num, unit="%", n=num),
     ]
 
 

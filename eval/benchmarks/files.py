@@ -35,7 +35,8 @@ def read_rows(path: Path) -> list[JsonRow]:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
         if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            # Not splitlines: texts may hold other line separators, which JSON leaves unescaped.
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
             rows = [json.loads(line) for line in lines if line.strip()]
         else:
             rows = read_json(path)

@@ -27,7 +27,7 @@ from eval.benchmarks.base import (
     require_split,
 )
 from eval.benchmarks.choice import choice_tables, grade_index, grade_text
-from eval.benchmarks.dense import dense_tables, grade_captions, grade_captions_text
+from eval.benchmarks.dense import dense_tables, grade_events, grade_events_text
 from eval.benchmarks.files import read_json
 from eval.benchmarks.grounding import grade_span, grade_span_text, grounding_tables
 from eval.benchmarks.tables import accuracy_row, counts
@@ -79,11 +79,11 @@ class ToyWorld(Benchmark):
             return grade_text(sample, raw, rules=rules)
         if sample.task == "grounding":
             return grade_span_text(sample, raw, rules=rules)
-        return grade_captions_text(sample, raw)
+        return grade_events_text(sample, raw)
 
     def grade_value(self, sample: Sample, value: Any) -> Grade:
         """By the sample's task."""
-        judge = {"choice": grade_index, "grounding": grade_span, "dense_caption": grade_captions}
+        judge = {"choice": grade_index, "grounding": grade_span, "dense_caption": grade_events}
         return judge[sample.task](sample, value, NATIVE_RULE)
 
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
@@ -108,7 +108,9 @@ class ToyWorld(Benchmark):
     def _task_tables(self, task: str, graded: Sequence[Graded], rules: str) -> Tables:
         if task == "choice":
             return choice_tables(graded, ("family",), _choice_overall, rules)
-        return grounding_tables(graded) if task == "grounding" else dense_tables(graded)
+        if task == "grounding":
+            return grounding_tables(graded)
+        return dense_tables(graded, uses_meteor=False)
 
 
 def load_toyworld(data: Path, tasks: Sequence[str] = TASKS) -> Iterator[Sample]:

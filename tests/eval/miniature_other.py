@@ -124,6 +124,7 @@ def youcook2(folder: Path) -> None:
     write_json(folder / "youcookii_annotations_trainval.json", {"database": database})
     write_video(folder / "raw_videos/validation/101/zzCook0.mkv", 1)
     write_video(folder / "raw_videos/validation/101/zzCook1.webm", 2)
+    write_video(folder / "raw_videos/training/101/zzCook2.mp4", 1)
 
 
 def toyworld(folder: Path) -> None:
