@@ -146,9 +146,11 @@ class Meteor:
         self._lines.put(None)
 
     def _write(self, line: str) -> None:
+        stream = self._process.stdin
+        assert stream is not None  # it was opened as a pipe
         try:
-            self._process.stdin.write(line + "\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+            stream.write(line + "\n")
+            stream.flush()
         except (OSError, ValueError) as error:
             raise MeteorError(f"METEOR stopped ({error}); is Java 8 or newer installed?") from error
 
