@@ -37,6 +37,7 @@ State = dict[str, Tensor]
 
 FAMILIES = {
     "movinet": "recognizers.movinet",
+    "movinet-ensemble": "recognizers.movinet",
     "minconv": "recognizers.minconv",
     "lcr": "recognizers.lcr",
     "rrm": "recognizers.rrm",
