@@ -50,6 +50,7 @@ _DENIED = re.compile(
 )
 _SHARED = re.compile(r"\b(?:and|or)\s+\W*$", re.IGNORECASE)  # "A and B is correct" chooses neither
 _CAPITAL_IN_BRACKETS = re.compile(r"[(\[{]\s*([A-Z])\s*[)\]}]")
+_NOT_REJECTED = r"(?!\s*(?:is|seems|looks)\s+(?:not|wrong|incorrect|false)\b)"
 _LINE_MARKER = re.compile(r"^\s*[(\[]?([A-Za-z])[.):\]](?=\s|$)", re.MULTILINE)
 _AT_END = re.compile(r"(?:^|[\s(\[,:;.>\"'-])([A-Z])[\s)\].!\"']*$")
 _STANDALONE = re.compile(r"(?<![\w'\u2019])([A-Z])(?![\w'\u2019])(?!\s+[a-z])")
@@ -165,7 +166,7 @@ def _leading_marker(text: str, letters: str) -> str | None:
         r"\s*([A-Za-z])[.):](?=\s|$)",
         r"\s*([A-Z])[ \t]*(?:[\r\n,]|$)",
     ):
-        match = re.match(pattern, text)
+        match = re.match(pattern + _NOT_REJECTED, text)
         if match and match[1].upper() in letters:
             return match[1].upper()
     return None

@@ -7,13 +7,11 @@ cleaned text, so that a reply cannot mean one thing to one of them and another t
 import re
 import unicodedata
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-# A chat template may open the thought inside the prompt, and a length limit may cut it off.
-_THOUGHT_END = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_THOUGHT_START = re.compile(r"<think(?:ing)?>.*$", re.DOTALL | re.IGNORECASE)
+_THOUGHT_TAG = re.compile(r"(</?think(?:ing)?>)", re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.DOTALL | re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[^<>|]*\|>|</?s>|<(?:eos|bos|pad|end_of_turn|unk)>", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
+_MATH = re.compile(r"\\[()\[\]]")
 _DECORATION = str.maketrans("", "", "*`$")
 
 
@@ -22,15 +20,29 @@ def clean_reply(text: str) -> str:
 
     Where `<answer>` tags exist, only the content of the last one is left. "" if nothing is left.
     """
-    text = unicodedata.normalize("NFKC", text)
-    text = _THOUGHT.sub(" ", text)
-    text = _THOUGHT_END.sub("", text)
-    text = _THOUGHT_START.sub("", text)
+    text = _without_thoughts(unicodedata.normalize("NFKC", text))
     answers = _ANSWER.findall(text)
     if answers:
         text = answers[-1]
-    text = _SPECIAL.sub(" ", text).translate(_DECORATION)
+    text = _MATH.sub(" ", _SPECIAL.sub(" ", text)).translate(_DECORATION)
     unwrapped = _BOXED.sub(r"\1", text)
     while unwrapped != text:  # \boxed{\text{B}} is unwrapped from the inside
         text, unwrapped = unwrapped, _BOXED.sub(r"\1", unwrapped)
     return text.strip()
+
+
+def _without_thoughts(text: str) -> str:
+    """Also where a length limit cut the thought off, or the prompt held its opening tag."""
+    kept: list[str] = []
+    thinking = False
+    for part in _THOUGHT_TAG.split(text):
+        if not _THOUGHT_TAG.fullmatch(part):
+            if not thinking:
+                kept.append(part)
+        elif part.startswith("</"):
+            if not thinking:
+                kept.clear()
+            thinking = False
+        else:
+            thinking = True
+    return " ".join(kept)

@@ -90,6 +90,11 @@ def test_an_empty_reply_is_wrong_for_us_and_right_for_others():
         (r"$\boxed{\text{D}}$", "D", "letter"),
         ("B<|im_end|>", "B", "letter"),
         ("\uff22", "B", "letter"),
+        (r"Final answer: \(\boxed{B}\)", "B", "anchored"),
+        ("A) is wrong, B) is wrong, C) is right", "C", "anchored"),
+        ("Option A is incorrect. Option C is correct.", "C", "anchored"),
+        ("A. A cat\nB. Dogs run\nC. A blue car\nD. Nobody", None, UNPARSED),
+        ("A. A cat\nB. Dogs run\nC. A blue car\nD. Nobody\n\nB", "B", "at_end"),
     ],
 )
 def test_each_rule(text, expected, rule):
@@ -175,3 +180,6 @@ def test_cleaning_keeps_what_is_said():
     assert clean_reply("<think>a</think> B ") == "B"
     assert clean_reply("plain text") == "plain text"
     assert clean_reply("<answer>") == ""
+    assert clean_reply("B <think>or C</think>") == "B"
+    assert clean_reply("a</thinking>b<THINK>c") == "b"
+    assert clean_reply("<think>" * 20_000) == ""
