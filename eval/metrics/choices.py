@@ -1,4 +1,4 @@
-"""Which option a free-text reply chooses: nine ordered rules, never a guess.
+"""Which option a free-text reply chooses: ordered rules, never a guess.
 
 A reply that fits no rule is unparsed and scores as wrong. The rules run from the most to the least
 explicit form, and each result carries the name of the rule that produced it, so that a report can

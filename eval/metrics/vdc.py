@@ -5,8 +5,8 @@ video. For each, a judge (1) answers from the caption alone, then (2) compares t
 the right one: yes or no, and 0 to 5. A video's accuracy and score are means over its questions, a
 task's over its videos, VDCscore the mean over the five tasks.
 
-The judge belongs to the score: one caption set scored 31.6 with one judge and 21.2 with another.
-So does the wording. The prompts here are our own; to score with a paper's wording, load it with
+The judge belongs to the score: the benchmark's issue 9 reports 31.6 and 21.2 for the same model
+under two judges. So does the wording. The prompts here are our own; to score with a paper's wording, load it with
 `JudgePrompts.from_json`.
 """
 
