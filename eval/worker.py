@@ -168,8 +168,10 @@ class Worker:
                 if not waiting:
                     break
                 video, samples, claim, ahead = waiting.popleft()
-                self._answer_video(video, samples, ahead)
-                claim.release()
+                try:
+                    self._answer_video(video, samples, ahead)
+                finally:
+                    claim.release()
         finally:
             for *_, claim, _ahead in waiting:
                 claim.release()

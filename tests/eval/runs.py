@@ -1,7 +1,6 @@
 """A miniature ToyWorld-QA folder and light models, for tests of the runner."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,17 @@ def settings(data: Path, **changes: Any) -> RunSettings:
 
 
 class SlowModel(ConstantModel):
-    """The constant baseline, with a pause inside every answer and every video."""
+    """The constant baseline with a pause before every answer and every video, and a log of calls.
+
+    `log` gets the id of a sample when its answering begins.
+    """
 
     decodes_ahead = True
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, log: Path | None = None) -> None:
         super().__init__("B")
         self.seconds = seconds
+        self.log = log
 
     def watch(self, decoded: VideoRequest) -> Session:
         time.sleep(self.seconds)
@@ -67,6 +70,9 @@ class SlowModel(ConstantModel):
         answer = session.answer
 
         def slowly(sample: Sample, prompt: Prompt) -> Reply:
+            if self.log is not None:
+                with self.log.open("a") as file:
+                    file.write(f"{sample.id}\n")
             time.sleep(self.seconds)
             return answer(sample, prompt)
 
@@ -106,21 +112,3 @@ class _Talk(Session):
         if isinstance(words, BaseException):
             raise words
         return Reply(raw=words, seconds_generate=0.25, num_frames=2, tokens_in=7, tokens_out=1)
-
-
-def main() -> None:
-    """A process of its own: `python -m tests.eval.runs DATA OUT SECONDS [I N [HELPS]]`."""
-    from eval.runner import evaluate
-    from eval.shards import Shard
-
-    data, out, seconds, *rest = sys.argv[1:]
-    index, count, helps = (int(value) for value in (rest + ["0", "1", "0"][len(rest) :]))
-    shard = Shard(index=index, count=count, helps=bool(helps))
-    outcome = evaluate(
-        settings(Path(data)), out=Path(out), shard=shard, model=SlowModel(float(seconds))
-    )
-    print(outcome.missing)
-
-
-if __name__ == "__main__":
-    main()
