@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from eval.benchmarks.problems import Problem, video_problems
+from eval.metrics.judge import Judge
 from eval.records import NATIVE_RULE, Prompt, Reply, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -87,6 +88,7 @@ class Benchmark(ABC):
     task: ClassVar[str]  # of most samples; each sample carries its own
     has_subtitles: ClassVar[bool] = False
     hub: ClassVar[str | None] = None  # dataset id that `fetch` reads annotations from
+    needs_judge: ClassVar[bool] = False  # some samples are scored by `score_judged` alone
     published: ClassVar[tuple[PublishedScore, ...]] = ()
     num_questions: ClassVar[Mapping[str, int]] = MappingProxyType({})  # official, by split
 
@@ -183,6 +185,14 @@ class Benchmark(ABC):
         count as wrong. Rows with `parse_rule` NATIVE_RULE keep their `parsed` under every rule
         set.
         """
+
+    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+        """`score` with a judge model's verdicts, where the benchmark has samples that need one.
+
+        The judge's name is part of the names of its scores; its cache makes a second call free.
+        Raises JudgeError if it cannot be asked.
+        """
+        return self.score(rows, rules=rules)
 
     def regrade(self, rows: Sequence[Row], rules: str) -> list[Graded]:
         """Each row with its grade by a rule set; an error scores 0 where the gold is known."""

@@ -5,19 +5,29 @@ Layout: `questions/{multi-choice,yes_no,caption_matching,captioning}.json`, each
 Parquet with the columns video_id, dim, question, answer; videos in `videos/{video}.mp4`.
 
 Replies are matched by rules alone; where the original asks a judge model, an unreadable reply is
-wrong here. The captioning task needs a judge that answers the question from the caption, so its
-samples have no score of their own. The README of the benchmark doubts lmms-eval's per-dimension
-scores, so ours are over questions of a dimension within a task.
+wrong here. The captioning task needs a judge that says which fact a caption agrees with
+(`score_judged`), so its samples have no score of their own. The README of the benchmark doubts
+lmms-eval's per-dimension scores, so ours are over questions of a dimension within a task.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from eval.benchmarks.base import Grade, Graded, MetricRow, PublishedScore, Style, require_split
-from eval.benchmarks.choice import ChoiceBenchmark, grade_index
+from eval.benchmarks.base import (
+    Grade,
+    Graded,
+    MetricRow,
+    PublishedScore,
+    Row,
+    Style,
+    Tables,
+    require_split,
+)
+from eval.benchmarks.choice import ChoiceBenchmark, choice_tables, grade_index
 from eval.benchmarks.files import (
     FETCHED,
     VideoIndex,
@@ -30,7 +40,9 @@ from eval.benchmarks.files import (
 )
 from eval.benchmarks.prompts import LETTERS, split_question
 from eval.benchmarks.tables import accuracy_row, breakdown_rows
+from eval.metrics.choices import extract_choice
 from eval.metrics.cleaning import clean_reply
+from eval.metrics.judge import Judge, JudgeRequest
 from eval.records import Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -41,6 +53,7 @@ _REQUESTS = {
     "yes_no": "Please answer yes or no:",
     "caption_matching": "Please directly give the best option:",
 }
+_JUDGE_PROMPT = "timevlm-tempcompass-1"
 _YES_NO = ("yes", "no")
 _LABELLED = re.compile(r"^((?:Option|Caption|Sentence) ([12AB])): (.*)$", re.MULTILINE)
 _LABEL = re.compile(r"\b(?:option|caption|sentence|information)\s*([12AB])\b", re.IGNORECASE)
@@ -55,6 +68,7 @@ class TempCompass(ChoiceBenchmark):
     version = "1.0"
     splits = ("all", *TASKS)
     hub = "lmms-lab/TempCompass"
+    needs_judge = True
     breakdowns = ("task", "dimension", "task and dimension")
     num_questions = MappingProxyType(
         {
@@ -147,6 +161,36 @@ class TempCompass(ChoiceBenchmark):
         note = f"mean over {', '.join(row['name'] for row in tasks)}"
         return [accuracy_row("average", scored, "macro", tag="task", note=note), *tasks]
 
+    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+        """The rule-matched tasks, and captioning: the judge says which fact a caption agrees with.
+
+        The average then runs over all four tasks, as in the paper.
+        """
+        graded = self.regrade(rows, rules)
+        captions = [
+            item
+            for item in graded
+            if item.row["tags"]["task"] == "captioning" and item.grade.parsed is not None
+        ]
+        replies = judge.ask_all([_judge_request(item) for item in captions])
+        scores = {
+            item.row["id"]: _judged_score(item, reply)
+            for item, reply in zip(captions, replies, strict=True)
+        }
+        judged = [
+            replace(item, grade=replace(item.grade, score=scores[item.row["id"]]))
+            if item.row["id"] in scores
+            else item
+            for item in graded
+        ]
+        tasks = breakdown_rows(judged, "task")
+        note = f"captioning by {judge.name}"
+        average = accuracy_row(f"average ({judge.name})", judged, "macro", tag="task", note=note)
+        return {
+            **choice_tables(judged, self.breakdowns, self.overall, rules),
+            "overall": [average, *tasks],
+        }
+
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the hub's configurations as JSON lines."""
         require_split(self, split)
@@ -202,6 +246,26 @@ def _read(
     if gold is None:
         extra["gold_text"] = answer
     return stem, tuple(options), gold, extra
+
+
+def _judge_request(item: Graded) -> JudgeRequest:
+    facts = item.row["extra"]["facts"]
+    lines = [f"{letter}. {fact}" for letter, fact in facts.items()]
+    text = "\n".join(
+        [
+            "Which of these facts does the caption of a video agree with?",
+            *lines,
+            f"Caption: {item.grade.parsed}",
+            "Reply with the letter alone.",
+        ]
+    )
+    return JudgeRequest(messages=[{"role": "user", "content": text}], prompt_version=_JUDGE_PROMPT)
+
+
+def _judged_score(item: Graded, reply: str | None) -> float:
+    facts, gold = item.row["extra"]["facts"], item.row["extra"]["gold_letter"]
+    choice = extract_choice(reply or "", list(facts.values())).choice
+    return float(choice is not None and list(facts)[choice] == gold)
 
 
 def _yes_no(raw: str) -> int | None:

@@ -5,13 +5,14 @@ Layout: `VDC_1k.jsonl` (one line per video: video_id, video_name, a caption for 
 video_name. The repack with one row per task and video and a `qa_list` is read too.
 
 VDCscore asks a judge model each question about the caption alone and then whether its answer agrees
-with the right one. The judge runs after the captions are written, see `eval.metrics.judge`; its
-name is part of the score's name. Upstream draws one of several wordings of the prompt without a
+with the right one. The judge runs after the captions are written (`score_judged`); its name is
+part of the score's name. Upstream draws one of several wordings of the prompt without a
 seed; here the sample's hash decides, and `plain` always takes the first.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,8 @@ from typing import Any
 from eval.benchmarks.base import (
     Benchmark,
     Grade,
+    Graded,
+    MetricRow,
     PublishedScore,
     Row,
     Style,
@@ -35,8 +38,10 @@ from eval.benchmarks.files import (
     require,
     write_rows,
 )
-from eval.benchmarks.tables import counts
+from eval.benchmarks.tables import count_row, counts, mean_row
 from eval.metrics.cleaning import clean_reply
+from eval.metrics.judge import Judge
+from eval.metrics.vdc import CaptionedVideo, JudgedVideo, judge_captions, task_score, vdc_score
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 
@@ -79,6 +84,7 @@ _SUBJECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _OPENINGS = ("Describe", "Please describe", "Write down", "Put into words")
 _FETCHED = f"{FETCHED}/vdc.jsonl"
+_JUDGE = "Llama-3.1-8B-Instruct"  # of every published score
 _AURORA = "lmms-eval VDC README"
 _COLUMNS = ("camera", "short", "background", "main_object", "detailed")
 
@@ -93,7 +99,8 @@ def _published() -> Iterator[PublishedScore]:
     }.items():
         for task, pair in zip(_COLUMNS, pairs.split(), strict=True):
             share, points = map(float, pair.split("/"))
-            for metric, value in ((f"{task}: accuracy", share), (f"{task}: score", points)):
+            for metric, value in (("accuracy", share), ("score", points)):
+                metric = f"{task}: {metric} ({_JUDGE})"
                 yield PublishedScore(model=model, metric=metric, value=value, source=_AURORA)
     for model, value in (
         ("TimeViper-9B without TransV", 39.7),
@@ -103,7 +110,7 @@ def _published() -> Iterator[PublishedScore]:
     ):
         yield PublishedScore(
             model=model,
-            metric="detailed: accuracy",
+            metric=f"detailed: accuracy ({_JUDGE})",
             value=value,
             source="TimeViper, arXiv 2511.16595, table 2",
             note="its AuroraCap row holds the main_object value",
@@ -118,6 +125,7 @@ class VDC(Benchmark):
     version = "1.0"
     splits = ("all", *TASKS)
     task = "detailed_caption"
+    needs_judge = True
     hub = "wchai/lmms_VDC_test"
     published = tuple(_published())
 
@@ -167,13 +175,82 @@ class VDC(Benchmark):
         return Grade(parsed=grade.parsed, rule=NATIVE_RULE, score=grade.score)
 
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
-        """The counts; VDCscore needs a judge, see `eval.metrics.judge`."""
-        return {"overall": [], "counts": counts(self.regrade(rows, rules))}
+        """The counts, and a line that says that VDCscore waits for a judge."""
+        line = MetricRow(
+            name="VDCscore", value=None, unit="%", n=0, note="needs a judge model: give --judge"
+        )
+        return {"overall": [line], "counts": counts(self.regrade(rows, rules))}
+
+    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+        """Accuracy (%) and score (0-5) of each task, VDCscore over all five, and the counts.
+
+        `compat_official` lines leave out videos with a zero, as the published script does.
+        """
+        graded = self.regrade(rows, rules)
+        found: dict[str, list[tuple[Graded, JudgedVideo]]] = {}
+        captions = [
+            CaptionedVideo(
+                video_id=item.row["id"],
+                caption=item.grade.parsed or "",
+                questions=item.row["extra"]["qa"],
+            )
+            for item in graded
+        ]
+        judged = judge_captions(captions, judge)
+        for item, video in zip(graded, judged, strict=True):
+            found.setdefault(item.row["tags"]["task"], []).append((item, video))
+        numbers = counts(graded)
+        unread = sum(video.num_unparsed for video in judged)
+        numbers.append(count_row("n_judge_unparsed", unread, len(graded)))
+        return {
+            "overall": _overall(found, judge.name),
+            "by task": [row for task, pairs in found.items() for row in _task_rows(task, pairs)],
+            "counts": numbers,
+        }
 
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the repack on the hub as JSON lines."""
         rows = fetch_rows(self.hub, config=None, split="test", file=None)
         return [write_rows(data / _FETCHED, rows)]
+
+
+def _overall(
+    found: Mapping[str, Sequence[tuple[Graded, JudgedVideo]]], judge_name: str
+) -> list[MetricRow]:
+    """VDCscore where all five tasks are there, then each task, under the judge's name."""
+    tasks = {task: task_score([video for _, video in pairs]) for task, pairs in found.items()}
+    num = sum(map(len, found.values()))
+    lines: list[MetricRow] = []
+    if set(tasks) == set(TASKS):
+        mean = vdc_score(tasks)
+        for metric, unit in (("accuracy", "%"), ("score", "0-5")):
+            name = f"VDCscore: {metric} ({judge_name})"
+            lines.append(MetricRow(name=name, value=mean[metric], unit=unit, n=num))
+    for task, pairs in found.items():
+        accuracies = {id(item): video.accuracy for item, video in pairs}
+        points = {id(item): video.score for item, video in pairs}
+        items = [item for item, _ in pairs]
+        for metric, values, unit in (("accuracy", accuracies, "%"), ("score", points, "0-5")):
+            value = partial(_value_of, values)
+            lines.append(mean_row(f"{task}: {metric} ({judge_name})", items, value, unit=unit))
+    return lines
+
+
+def _task_rows(task: str, pairs: Sequence[tuple[Graded, JudgedVideo]]) -> list[MetricRow]:
+    """The numbers of the published script; none where every video has a zero."""
+    videos = [video for _, video in pairs]
+    if not any(video.accuracy > 0 and video.score > 0 for video in videos):
+        return []
+    compat = task_score(videos, compat_official=True)
+    num = int(compat["n_videos"])
+    return [
+        MetricRow(name=f"{task}: {metric}, compat_official", value=compat[metric], unit=unit, n=num)
+        for metric, unit in (("accuracy", "%"), ("score", "0-5"))
+    ]
+
+
+def _value_of(values: Mapping[int, float], item: Graded) -> float:
+    return values[id(item)]
 
 
 def caption_wordings(task: str) -> tuple[str, ...]:

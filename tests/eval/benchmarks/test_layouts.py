@@ -13,11 +13,19 @@ from tests.eval.miniatures import build, variants
 from timevlm import InputError
 
 LAYOUTS = [(name, variant, split) for name, variant in variants() for split in get(name).splits]
+# Splits whose gold is hidden, and tasks that a judge scores.
+UNSCORED = {
+    *(("longvideobench", variant, "test") for variant in ("official", "parquet")),
+    *(("egoschema", variant, "full") for variant in ("official", "repository")),
+    *(("tempcompass", variant, "captioning") for variant in ("official", "hub")),
+    *(layout for layout in LAYOUTS if layout[0] == "vdc"),
+    ("mlvu", "official", "test"),
+}
 
 
 @pytest.fixture(autouse=True)
 def _without_java(monkeypatch):
-    """METEOR takes seconds to start; `test_dense` scores with a stand-in for it."""
+    """METEOR takes seconds to start; other tests score with a stand-in for it."""
     monkeypatch.setattr("eval.benchmarks.dense.meteor_available", lambda: False)
 
 
@@ -114,13 +122,11 @@ def test_every_style_words_a_prompt_that_holds_the_question(folders, layout):
         assert all(text.strip() for text in texts)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=layout_id)
+@pytest.mark.parametrize("layout", [x for x in LAYOUTS if x not in UNSCORED], ids=layout_id)
 def test_right_replies_score_all_and_errors_score_nothing(folders, layout):
     name, variant, split = layout
     benchmark = get(name)
     samples = list(benchmark.samples(folders[name, variant], split))
-    if samples[0].gold is None or samples[0].task == "detailed_caption":
-        pytest.skip("the gold is not public or needs a judge")
     scored = [sample for sample in samples if sample.task != "detailed_caption"]
     right = [row_of(sample, Reply(raw=right_reply(sample)), benchmark) for sample in scored]
     matched = [row for row in right if "gold_text" not in row["extra"]]
@@ -183,7 +189,8 @@ def test_versions_titles_and_published_scores_have_sources(name):
 
 
 def test_published_metrics_are_names_of_our_tables(folders):
-    for name in available():
+    # VDC's scores carry the judge's name and have a test of their own.
+    for name in set(available()) - {"vdc"}:
         benchmark = get(name)
         samples = list(benchmark.samples(folders[name, "official"], benchmark.splits[0]))
         rows = [row_of(sample, Reply(raw=right_reply(sample)), benchmark) for sample in samples]
