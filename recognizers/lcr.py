@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recognizers.base import State, StreamingRecognizer, register
 from recognizers.edges import edge_maps
 from recognizers.errors import ConfigError, FrameError, StateError
-from recognizers.lcr_cell import CELLS, KEYS, LCRLayer
+from recognizers.lcr_cell import CELLS, KEYS, LCRLayer, initial_class_prompt
 
 # Numbers in one chunk's tokens: the step cuts longer inputs, so that memory stays flat and what
 # the loop over frames reads is still in the processor's cache.
@@ -86,8 +86,7 @@ class LCR(StreamingRecognizer):
         nn.init.zeros_(self.edge_patches.weight)
         nn.init.zeros_(self.edge_patches.bias)
         self.class_token = nn.Parameter(0.02 * torch.randn(dim))
-        # The class token's own edge prompt. Not zero: the published cell would keep it at 0.
-        self.edge_class_token = nn.Parameter(0.02 * torch.randn(dim))
+        self.edge_class_token = nn.Parameter(initial_class_prompt(dim, config.cell))
         self.layers = nn.ModuleList(
             LCRLayer(
                 dim,

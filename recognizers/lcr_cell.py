@@ -17,8 +17,9 @@ and without them a zero edge prompt (the start of training) gives A = 0 and no g
 
 Two cell updates. `published_update` is the paper's, C + e (tanh(A) + C): it multiplies the cell by
 1 + e every frame and so grows without bound where e stays above 0 (or below -2). `bounded_update`
-keeps the edge prompt as the gate but makes it a share: the cell moves from its old value towards
-tanh(A), and never leaves [-1, 1].
+writes what the paper's writes for small prompts, e tanh(A), but pays for it with as much of the old
+cell: C + g tanh(A) - |g| C with g = tanh(e). No edges, nothing written and nothing forgotten, as in
+the paper; and the cell never leaves [-1, 1].
 
 Legend: B = streams, T = frames of a chunk, L = tokens of a frame, D = channels.
 """
@@ -42,8 +43,12 @@ def published_update(cell: Tensor, gate: Tensor, edge: Tensor) -> Tensor:
 
 
 def bounded_update(cell: Tensor, gate: Tensor, edge: Tensor) -> Tensor:
-    """C_t = C_{t-1} + sigmoid(e_t) (tanh(A_t) - C_{t-1}): a convex mean, |C_t| <= 1. (..., L, D)"""
-    return torch.lerp(cell, torch.tanh(gate), torch.sigmoid(edge))
+    """C_t = (1 - |g|) C_{t-1} + g tanh(A_t) with g = tanh(e_t). All (..., L, D).
+
+    The shares of old and new add up to 1, so |C_{t-1}| <= 1 implies |C_t| <= 1.
+    """
+    share = torch.tanh(edge)
+    return cell + share * torch.tanh(gate) - share.abs() * cell
 
 
 class ChannelMixing(nn.Module):
@@ -130,12 +135,7 @@ class LCRLayer(nn.Module):
         super().__init__()
         self.gate = CrossGate(dim, num_heads, hidden_ratio, keys=keys, depth_share=depth_share)
         self.update: Callable[[Tensor, Tensor, Tensor], Tensor]
-        if cell == "bounded":
-            self.update = bounded_update
-            self.edge_bias = nn.Parameter(initial_edge_bias(dim))
-        else:
-            self.update = published_update
-            self.edge_bias = None
+        self.update = bounded_update if cell == "bounded" else published_update
 
     def forward(
         self, frames: Tensor, edges: Tensor, hidden: Tensor, cell: Tensor
@@ -152,7 +152,7 @@ class LCRLayer(nn.Module):
             C after the chunk (B, L, D).
         """
         asked, mixed = self.gate.over_frames(frames, edges)
-        prompt = edges.float() if self.edge_bias is None else edges.float() + self.edge_bias
+        prompt = edges.float()
         outputs, class_cells = [], []
         for t in range(frames.shape[1]):
             gate = self.gate(frames[:, t], asked[:, t], mixed[:, t], hidden)
@@ -179,7 +179,13 @@ def initial_bonus(dim: int) -> Tensor:
     return math.log(0.3) + 0.5 * zigzag
 
 
-def initial_edge_bias(dim: int) -> Tensor:
-    """(D,): the bounded cell's gate without edges, so that memories last 2 to 64 frames."""
-    num_frames = torch.logspace(1.0, 6.0, dim, base=2.0)
-    return -(num_frames - 1.0).log()
+def initial_class_prompt(dim: int, cell: str) -> Tensor:
+    """(D,): the class token's own edge prompt, of random sign.
+
+    Not zero, for a cell without a prompt stays at 0. The bounded cell's channels start with
+    memories of 2 to 64 frames; the published cell would explode, so it starts near 0.
+    """
+    sign = torch.where(torch.rand(dim) < 0.5, -1.0, 1.0)
+    if cell == "published":
+        return 0.02 * sign
+    return sign * torch.atanh(torch.logspace(-1.0, -6.0, dim, base=2.0))

@@ -162,6 +162,18 @@ def test_the_published_cell_explodes_and_the_bounded_one_cannot() -> None:
     assert published_update(published, gate, -1.5 * torch.ones_like(edge)).isnan().all()
 
 
+def test_the_bounded_cell_writes_as_the_published_does_and_forgets_only_where_it_writes() -> None:
+    cell, gate = torch.rand(50) * 2 - 1, 5 * torch.randn(50)
+    nothing = torch.zeros(50)
+    assert torch.equal(bounded_update(cell, gate, nothing), cell)
+    assert torch.equal(published_update(cell, gate, nothing), cell)
+    edge = 1e-3 * torch.randn(50)
+    fresh = [update(nothing, gate, edge) for update in (bounded_update, published_update)]
+    torch.testing.assert_close(*fresh, rtol=1e-5, atol=0)
+    for size in (0.1, 1.0, 10.0, 1000.0):
+        assert bounded_update(cell, gate, size * torch.randn(50)).abs().max() <= 1.0
+
+
 @pytest.mark.parametrize(("cell", "explodes"), [("published", True), ("bounded", False)])
 @torch.no_grad()
 def test_a_long_stream_ends_in_numbers_only_with_the_bounded_cell(
