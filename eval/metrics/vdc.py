@@ -5,9 +5,9 @@ video. For each, a judge (1) answers from the caption alone, then (2) compares t
 the right one: yes or no, and 0 to 5. A video's accuracy and score are means over its questions, a
 task's over its videos, VDCscore the mean over the five tasks.
 
-The judge belongs to the score: the benchmark's issue 9 reports 31.6 and 21.2 for the same model
-under two judges. So does the wording. The prompts here are our own; to score with a paper's wording, load it with
-`JudgePrompts.from_json`.
+The judge belongs to the score: users of the benchmark report 31.6 and 21.2 for one model under two
+judges (rese1f/aurora, GitHub thread 9). So does the wording. The prompts here are our own; to score
+with a paper's wording, load it with `JudgePrompts.from_json`.
 """
 
 import ast
