@@ -2,6 +2,8 @@
 
 import random
 
+from timevlm.synth.full.grounding import make_full_grounding
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.items import GroundingQuery
 from timevlm.synth.palette import MOTIONS, NUMBERS, ORDINALS
 from timevlm.synth.spec import VideoSpec
@@ -11,6 +13,8 @@ from timevlm.synth.wording import GROUNDING_WORDINGS, an
 
 def make_grounding(spec: VideoSpec, seed: int, *, limit: int = 4) -> list[GroundingQuery]:
     """Up to `limit` different queries about a video, kinds drawn evenly."""
+    if isinstance(spec, FullVideo):
+        return make_full_grounding(spec, seed, limit=limit)
     rng = random.Random(f"grounding:{spec.split}:{spec.seed}:{seed}")
     timeline = Timeline(spec)
     found: dict[str, GroundingQuery] = {}

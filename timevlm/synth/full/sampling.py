@@ -263,7 +263,7 @@ def _sample_camera(rng: random.Random, plan: ScenePlan) -> CameraMove | None:
 
 def _sample_light(rng: random.Random, plan: ScenePlan) -> LightChange | None:
     low, high = plan.quiet
-    if rng.random() >= 0.22 or high - low < 50:
+    if rng.random() >= 0.35 or high - low < 45:
         return None
     kind = rng.choice(_LIGHT_KINDS)
     dim = round(rng.uniform(0.38, 0.5), 2)

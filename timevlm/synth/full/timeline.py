@@ -41,6 +41,14 @@ class FullTimeline(Timeline):
             if scene.transition_kind in SOFT_TRANSITIONS
         ]
 
+    def names(self, track: Track) -> list[str]:
+        """The names that mean this object alone, found once for each track."""
+        return self._names[id(track)]
+
+    @cached_property
+    def _names(self) -> dict[int, list[str]]:
+        return {id(track): super(FullTimeline, self).names(track) for track in self.tracks}
+
     def may_do(self, track: Track, motion: str) -> bool:
         """Whether a strict viewer could say that the object does this at some time."""
         own, scene = track.item.motion, self.scenes[track.scene_index]
@@ -153,6 +161,7 @@ class FullTimeline(Timeline):
         tracks = [t for t in self.tracks if t.scene_index == scene_index]
         return tracks[number]
 
+    @cached_property
     def moments(self) -> list[float]:
         """Every moment at which a description of the picture changes, sorted."""
         found = set(self.event_seconds())
@@ -171,7 +180,7 @@ class FullTimeline(Timeline):
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing begins, ends or blends within half a second of a moment."""
         edges = (0.0, self.spec.duration_seconds)
-        if any(abs(seconds - other) < 0.5 for other in (*self.moments(), *edges)):
+        if any(abs(seconds - other) < 0.5 for other in (*self.moments, *edges)):
             return False
         windows = [s.transition_window for s in self.scenes if s.transition_kind != "freeze"]
         return not any(start <= seconds < end for start, end in windows)
