@@ -1,1 +1,42 @@
-"""Light streaming recognizers that watch a stream first (torch only)."""
+"""Streaming recognizers: small networks that watch every frame, with their state as a value.
+
+Four families behind one interface: MoViNet, MinConv recurrent networks, LCR, and RRM around a
+feed-forward network. The package needs torch alone; a family is imported when it is asked for.
+
+    from recognizers import create
+    model = create("movinet-a0-stream")
+"""
+
+from recognizers.base import (
+    FAMILIES,
+    State,
+    StreamingRecognizer,
+    available,
+    concat_rows,
+    create,
+    detach,
+    load_state,
+    num_bytes,
+    register,
+    save_state,
+    select_rows,
+    to_device,
+)
+from recognizers.errors import RecognizerError
+
+__all__ = [
+    "FAMILIES",
+    "RecognizerError",
+    "State",
+    "StreamingRecognizer",
+    "available",
+    "concat_rows",
+    "create",
+    "detach",
+    "load_state",
+    "num_bytes",
+    "register",
+    "save_state",
+    "select_rows",
+    "to_device",
+]

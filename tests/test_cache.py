@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from timevlm.cache import MemoryCache, cache_dir, cache_key, file_sha256, max_cache_bytes
+from timevlm.cache import MemoryCache, cache_dir, cache_key, max_cache_bytes
 from timevlm.errors import InputError, MemoryFileError
+from timevlm.video.identity import file_sha256
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from timevlm import cli
-from timevlm.cache import MemoryCache, file_sha256
+from timevlm.cache import MemoryCache
 from timevlm.cli import session
 from timevlm.cli.options import spread_choices
 from timevlm.errors import MemoryFileError, ModelError
 from timevlm.results import Answer, Caption, Span, Timings
+from timevlm.video.identity import file_sha256
 from timevlm.video.sampling import SamplingPlan
 
 

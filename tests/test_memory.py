@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 
 from tests.helpers import frames, random_pixels, tiny_vlm, write_mp4
 from timevlm.api import TimeVLM
-from timevlm.cache import cache_key, file_sha256
+from timevlm.cache import cache_key
 from timevlm.errors import MemoryFileError, VideoError
 from timevlm.llm.state import state_tensors
 from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.video.frames import FrameBatch
+from timevlm.video.identity import file_sha256
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from timevlm.cache import file_sha256
 from timevlm.errors import InputError
 from timevlm.evidence import evidence_spans, frame_interval
 from timevlm.generation import (
@@ -32,6 +31,7 @@ from timevlm.tasks.grounding import grounding_prompt, merge_spans, parse_spans
 from timevlm.tasks.qa import candidate_texts, check_choices, choice_confidences, question_prompt
 from timevlm.tasks.times import mark_times, unmark_times
 from timevlm.video.frames import FrameBatch
+from timevlm.video.identity import file_sha256
 from timevlm.video.limits import DecodeLimits
 from timevlm.video.reader import open_video
 from timevlm.video.sampling import SamplingPlan

@@ -94,12 +94,6 @@ def max_cache_bytes() -> int:
     return int(text)
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes in hexadecimal, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def cache_key(*, video_sha256: str, plan: Mapping[str, Any], model_fingerprint: str) -> str:
     """The name of a memory, 64 hexadecimal digits; equal only if everything that shapes it is."""
     from timevlm import __version__

@@ -86,7 +86,8 @@ def _sampling(settings: WatchSettings) -> dict[str, Any]:
 def _watch_with_cache(
     vlm: "TimeVLM", video: Path, settings: WatchSettings, plan: "SamplingPlan"
 ) -> "VideoMemory":
-    from timevlm.cache import MemoryCache, cache_key, file_sha256
+    from timevlm.cache import MemoryCache, cache_key
+    from timevlm.video.identity import file_sha256
 
     sha256 = file_sha256(video)
     key = cache_key(video_sha256=sha256, plan=plan.to_dict(), model_fingerprint=vlm.fingerprint)

@@ -1,5 +1,7 @@
 """Dense captions: one sentence a scene, with the scene's exact times."""
 
+from timevlm.synth.full.captions import make_full_captions
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.palette import MOTIONS
 from timevlm.synth.spec import ObjectSpec, VideoSpec
 from timevlm.synth.wording import an, join_phrases
@@ -7,6 +9,8 @@ from timevlm.synth.wording import an, join_phrases
 
 def make_captions(spec: VideoSpec) -> list[tuple[float, float, str]]:
     """`(start, end, text)` of every scene, e.g. "a small blue star grows and a red ring blinks"."""
+    if isinstance(spec, FullVideo):
+        return make_full_captions(spec)
     return [
         (
             scene.start_seconds,

@@ -1,24 +1,20 @@
 """Grounding queries: sentences that hold in exactly known intervals of a video."""
 
 import random
-from dataclasses import dataclass
 
+from timevlm.synth.full.grounding import make_full_grounding
+from timevlm.synth.full.spec import FullVideo
+from timevlm.synth.items import GroundingQuery
 from timevlm.synth.palette import MOTIONS, NUMBERS, ORDINALS
 from timevlm.synth.spec import VideoSpec
 from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
 from timevlm.synth.wording import GROUNDING_WORDINGS, an
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GroundingQuery:
-    """A sentence and all the intervals in which it holds, sorted and apart."""
-
-    text: str
-    spans: tuple[Span, ...]
-
-
 def make_grounding(spec: VideoSpec, seed: int, *, limit: int = 4) -> list[GroundingQuery]:
     """Up to `limit` different queries about a video, kinds drawn evenly."""
+    if isinstance(spec, FullVideo):
+        return make_full_grounding(spec, seed, limit=limit)
     rng = random.Random(f"grounding:{spec.split}:{spec.seed}:{seed}")
     timeline = Timeline(spec)
     found: dict[str, GroundingQuery] = {}
@@ -92,4 +88,4 @@ def _query(
     rng: random.Random, kind: str, spans: list[Span], slots: dict[str, str]
 ) -> GroundingQuery:
     text = rng.choice(GROUNDING_WORDINGS[kind]).format(**slots)
-    return GroundingQuery(text=text, spans=merge_spans(spans))
+    return GroundingQuery(text=text, spans=merge_spans(spans), kind=kind)

@@ -6,7 +6,6 @@ among things that are certainly false; it returns None where the video offers no
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from timevlm.errors import InputError
 from timevlm.synth.choices import (
@@ -18,7 +17,10 @@ from timevlm.synth.choices import (
     shape_choices,
     shuffled_choices,
 )
+from timevlm.synth.full.questions import make_full_questions
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.grounding import GroundingQuery, make_grounding
+from timevlm.synth.items import Question
 from timevlm.synth.palette import COLOURS, MOTIONS, NUMBERS, ORDINALS, SHAPES
 from timevlm.synth.spec import VideoSpec
 from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
@@ -34,35 +36,23 @@ from timevlm.synth.wording import (
 __all__ = ["GroundingQuery", "Question", "make_grounding", "make_questions"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A question with its right answer (one of `choices`) and the seconds the answer rests on.
-
-    `kind` is the maker ("colour.of_shape"), finer than `family`. The spans are sorted and apart;
-    for a "no" they cover the whole video.
-    """
-
-    family: str
-    kind: str
-    text: str
-    answer: str
-    choices: tuple[str, ...]
-    answer_spans: tuple[Span, ...]
-
-
 Maker = Callable[[Timeline, random.Random], Question | None]
 
 
 def make_questions(
-    spec: VideoSpec, seed: int, *, per_family: int = 2, families: Sequence[str] = FAMILIES
+    spec: VideoSpec, seed: int, *, per_family: int = 2, families: Sequence[str] | None = None
 ) -> list[Question]:
     """Different questions about a video in mixed order, at most `per_family` of each family.
 
-    A family gives fewer, or none, where the video has nothing unambiguous to ask.
+    A family gives fewer, or none, where the video has nothing unambiguous to ask. Without
+    `families`, all those of the video's level are asked.
 
     Raises:
         InputError: a family is unknown.
     """
+    if isinstance(spec, FullVideo):
+        return make_full_questions(spec, seed, per_family=per_family, families=families)
+    families = FAMILIES if families is None else families
     unknown = [family for family in families if family not in FAMILIES]
     if unknown:
         raise InputError(f"unknown family {unknown[0]!r}; choose among {', '.join(FAMILIES)}")

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from timevlm.errors import InputError
+from timevlm.synth.full.render import render_full_frames
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.motion import Poses, object_poses, object_table
 from timevlm.synth.palette import MAX_OBJECTS, SHAPES
 from timevlm.synth.shapes import SIGNED_DISTANCE
@@ -41,11 +43,24 @@ def render_frames(
         InputError: a time lies outside its video.
     """
     device = torch.device(device)
+    checked = [(spec, seconds.to("cpu", torch.float64)) for spec, seconds in requests]
+    for spec, seconds in checked:
+        _check_times(spec, seconds)
+    full = [isinstance(spec, FullVideo) for spec, _ in checked]
+    if not any(full):
+        return _render_basic_frames(checked, size, device)
+    if all(full):
+        return render_full_frames(checked, size, device)
+    paint = (_render_basic_frames, render_full_frames)
+    return torch.cat([paint[f]([r], size, device) for r, f in zip(checked, full, strict=True)])
+
+
+def _render_basic_frames(
+    requests: Sequence[tuple[VideoSpec, Tensor]], size: tuple[int, int], device: torch.device
+) -> Tensor:
     scenes: list[SceneSpec] = []
     frame_scene, frame_seconds, frame_noise = [], [], []
     for spec, seconds in requests:
-        seconds = seconds.to("cpu", torch.float64)
-        _check_times(spec, seconds)
         starts = torch.tensor([s.start_seconds for s in spec.scenes], dtype=torch.float64)
         index = torch.searchsorted(starts, seconds, right=True) - 1
         frame_scene.append(index + len(scenes))

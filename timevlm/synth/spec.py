@@ -90,21 +90,61 @@ class VideoSpec:
     duration_seconds: float
     scenes: tuple[SceneSpec, ...]
 
+    @property
+    def level(self) -> str:
+        """The level of the world that the video belongs to."""
+        return "basic"
+
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "VideoSpec":
-        """The spec that `to_dict` wrote, also after a round trip through JSON."""
+        """The spec that `to_dict` wrote, also after a round trip through JSON, of either level."""
+        if data.get("level") == "full":
+            from timevlm.synth.full.spec import FullVideo
+
+            return FullVideo.from_dict(data)
         return cls(**{**data, "scenes": tuple(_scene(scene) for scene in data["scenes"])})
 
 
+def crop_scenes(spec: VideoSpec, first: int, count: int) -> VideoSpec:
+    """The video of `count` scenes from scene `first` on, starting at time 0, of either level.
+
+    A transition at the new end goes: there is no picture left that it could lead to.
+    """
+    scenes = spec.scenes[first : first + count]
+    start = scenes[0].start_seconds
+    moved = [_earlier(scene, start) for scene in scenes]
+    if "transition" in moved[-1].__dataclass_fields__:
+        moved[-1] = dataclasses.replace(moved[-1], transition=None)
+    return dataclasses.replace(spec, scenes=tuple(moved), duration_seconds=moved[-1].end_seconds)
+
+
+def _earlier(value: Any, seconds: float) -> Any:
+    """A spec with all its times `seconds` earlier (in hundredths, which holds every event)."""
+    if isinstance(value, tuple):
+        return tuple(_earlier(item, seconds) for item in value)
+    if not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        old = getattr(value, field.name)
+        is_time = field.name.endswith("_seconds") and field.name != "duration_seconds"
+        if is_time and old is not None:
+            changes[field.name] = round(old - seconds, 2)
+        elif not is_time:
+            changes[field.name] = _earlier(old, seconds)
+    return dataclasses.replace(value, **changes)
+
+
 def _scene(data: dict[str, Any]) -> SceneSpec:
-    background = Background(**_tuples(data["background"]))
-    objects = tuple(ObjectSpec(**_tuples(item)) for item in data["objects"])
+    background = Background(**tuples(data["background"]))
+    objects = tuple(ObjectSpec(**tuples(item)) for item in data["objects"])
     return SceneSpec(**{**data, "background": background, "objects": objects})
 
 
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+def tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields with JSON's lists as the tuples that they were."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

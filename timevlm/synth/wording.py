@@ -185,8 +185,15 @@ def join_phrases(phrases: Sequence[str]) -> str:
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def vocabulary_texts() -> list[str]:
-    """Texts that hold every word, digit and mark of all questions, answers and captions."""
+def vocabulary_texts(level: str = "basic") -> list[str]:
+    """Texts that hold every word, digit and mark of all questions, answers and captions.
+
+    Those of level "full" include those of level "basic".
+    """
+    if level == "full":
+        from timevlm.synth.full.wording import full_vocabulary_texts
+
+        return [*vocabulary_texts(), *full_vocabulary_texts()]
     slots = {
         "shape": SHAPES[0],
         "a_shape": an(SHAPES[0]),

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from timevlm.errors import InputError
+from timevlm.synth.draws import jittered, sample_time
+from timevlm.synth.full.sampling import sample_full_video
 from timevlm.synth.motion import object_places, object_table
 from timevlm.synth.palette import COLOURS, DIRECTIONS, MAX_OBJECTS, MOTIONS, SHAPES, SIZES
 from timevlm.synth.spec import RGB, Background, ObjectSpec, SceneSpec, VideoSpec
 
 WORLD_VERSION = 1
 SPLITS: tuple[str, ...] = ("train", "val", "test", "demo")
+LEVELS: dict[str, tuple[str, ...]] = {"basic": SPLITS, "full": (*SPLITS, "compositional")}
 
 # The demo video is the first seed of split "demo" that lasts at least 40 s and has at least 4
 # scenes. No model's answers take part in the choice; a test applies the rule again.
@@ -32,22 +35,37 @@ _MIN_SCENE, _MAX_SCENE = 40, 120
 _PLACEMENT_TRIES = 24
 
 
-def sample_video(seed: int, *, split: str = "train") -> VideoSpec:
-    """The video of a seed in a split: 12 to 60 s, 2 to 6 scenes of 4 to 12 s, 1 to 3 objects each.
+def sample_video(seed: int, *, split: str = "train", level: str = "basic") -> VideoSpec:
+    """The video of a seed in a split of a level.
+
+    Level "basic" has 12 to 60 s, 2 to 6 scenes of 4 to 12 s, 1 to 3 objects each; level "full"
+    (a `FullVideo`) everything that docs/world.md lists, and the further split "compositional".
 
     Raises:
-        InputError: the split is unknown or the seed negative.
+        InputError: the level or its split is unknown, or the seed is negative.
     """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative; seeds are whole numbers from 0")
+    check_source(seed, split, level)
+    if level == "full":
+        return sample_full_video(seed, split)
     rng = random.Random(f"timevlm-world-{WORLD_VERSION}:{split}:{seed}")
     cuts = _sample_cuts(rng)
     scenes: list[SceneSpec] = []
     for start, end in itertools.pairwise(cuts):
         scenes.append(_sample_scene(rng, start, end, scenes[-1] if scenes else None))
     return VideoSpec(seed=seed, split=split, duration_seconds=cuts[-1] / 10, scenes=tuple(scenes))
+
+
+def check_source(seed: int, split: str, level: str) -> None:
+    """Raise InputError unless the level has this split and the seed is not negative."""
+    if level not in LEVELS:
+        raise InputError(f"level {level!r} is unknown; choose one of {', '.join(LEVELS)}")
+    splits = LEVELS[level]
+    if split not in splits:
+        raise InputError(
+            f"split {split!r} is unknown; choose one of {', '.join(splits)} at level {level}"
+        )
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; seeds are whole numbers from 0")
 
 
 def demo_seed() -> int:
@@ -92,19 +110,9 @@ def _sample_cuts(rng: random.Random) -> list[int]:
     while True:
         cuts = [0]
         for _ in range(num_scenes):
-            cuts.append(_sample_time(rng, cuts[-1] + _MIN_SCENE, cuts[-1] + _MAX_SCENE))
+            cuts.append(sample_time(rng, cuts[-1] + _MIN_SCENE, cuts[-1] + _MAX_SCENE))
         if _MIN_VIDEO <= cuts[-1] <= _MAX_VIDEO:
             return cuts
-
-
-def _sample_time(rng: random.Random, low: int, high: int) -> int:
-    """A time in tenths within [low, high], mostly a whole or half second: 1-2 fps can be exact."""
-    step = rng.choices((10, 5, 2), weights=(65, 27, 8))[0]
-    for candidate in (step, 5, 1):
-        first, last = -(-low // candidate), high // candidate
-        if first <= last:
-            return candidate * rng.randint(first, last)
-    raise ValueError(f"no time between {low} and {high} tenths")
 
 
 def _sample_scene(
@@ -181,20 +189,20 @@ def _sample_object(
         motion = "still"  # a blink has to be seen going out and coming back
     motion_start, motion_end = appear, vanish
     if motion not in ("still", "blink") and vanish - appear >= 50 and rng.random() < 0.3:
-        motion_start = _sample_time(rng, appear, vanish - 30)
-        motion_end = _sample_time(rng, motion_start + 30, vanish)
+        motion_start = sample_time(rng, appear, vanish - 30)
+        motion_end = sample_time(rng, motion_start + 30, vanish)
     change: dict[str, object] = {}
     if motion != "blink" and vanish - appear >= 50 and rng.random() < 0.22:
         changed = rng.choice([name for name in COLOURS if name not in taken_colours])
         change = {
-            "change_seconds": _sample_time(rng, appear + 20, vanish - 20) / 10,
+            "change_seconds": sample_time(rng, appear + 20, vanish - 20) / 10,
             "changed_colour": changed,
-            "changed_rgb": _jittered(rng, changed),
+            "changed_rgb": jittered(rng, COLOURS[changed]),
         }
     return ObjectSpec(
         shape=shape,
         colour=colour,
-        rgb=_jittered(rng, colour),
+        rgb=jittered(rng, COLOURS[colour]),
         size=size,
         motion=motion,
         motion_start_seconds=motion_start / 10,
@@ -209,20 +217,15 @@ def _sample_object(
 def _sample_visible(rng: random.Random, start: int, end: int) -> tuple[int, int]:
     kind = rng.choices(("whole", "late", "early"), weights=(70, 15, 15))[0]
     if kind == "late" and end - start >= 50:
-        return _sample_time(rng, start + 15, end - 30), end
+        return sample_time(rng, start + 15, end - 30), end
     if kind == "early" and end - start >= 50:
-        return start, _sample_time(rng, start + 30, end - 15)
+        return start, sample_time(rng, start + 30, end - 15)
     return start, end
 
 
 def _motion_fits(motion: str, size: str) -> bool:
     # A small object has no room to shrink and a large one none to grow.
     return (motion, size) not in {("shrink", "small"), ("grow", "large")}
-
-
-def _jittered(rng: random.Random, colour: str) -> RGB:
-    r, g, b = (min(255.0, max(0.0, c + rng.uniform(-8.0, 8.0))) for c in COLOURS[colour])
-    return (round(r, 1), round(g, 1), round(b, 1))
 
 
 def _sample_path(

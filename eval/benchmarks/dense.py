@@ -1,0 +1,152 @@
+"""What the dense captioning benchmarks share: prompts, parsing, the tables of scores."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from eval.benchmarks import prompts
+from eval.benchmarks.base import Benchmark, Grade, Graded, MetricRow, Row, Style, Tables
+from eval.benchmarks.tables import count_row, counts, mean_row
+from eval.metrics.captioning import rouge_l
+from eval.metrics.dense_captions import (
+    TIOU_THRESHOLDS,
+    CaptionScorer,
+    Event,
+    localisation,
+    matched_caption_score,
+    parse_events,
+    soda,
+)
+from eval.metrics.meteor import Meteor, meteor_available
+from eval.records import NATIVE_RULE, Prompt, Sample
+from eval.subtitles import Cue
+
+_SEGMENT_METRICS = ("F1", "precision", "recall")
+_AT_THRESHOLDS = [f"{name}@{t:g}" for name in ("precision", "recall") for t in TIOU_THRESHOLDS]
+_WITHOUT_METEOR = "needs Java and the package pycocoevalcap"
+
+
+class DenseCaptionBenchmark(Benchmark):
+    """A benchmark whose samples are videos to be told event by event."""
+
+    task = "dense_caption"
+    uses_meteor: ClassVar[bool] = True
+    """Whether METEOR and SODA_c are among the benchmark's metrics (they start Java)."""
+
+    def prompt(
+        self,
+        sample: Sample,
+        *,
+        num_frames: int,
+        duration_seconds: float,
+        style: Style = "official",
+        frame_seconds: Sequence[float] = (),
+        cues: Sequence[Cue] = (),
+    ) -> Prompt:
+        """The form of the answer with an example; "plain" leaves out the video's length."""
+        return prompts.dense_captions(
+            style, num_frames=num_frames, duration_seconds=duration_seconds
+        )
+
+    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+        """The events of the reply and the F1 of their segments; there is one rule set."""
+        return grade_events_text(sample, raw)
+
+    def grade_value(self, sample: Sample, value: Any) -> Grade:
+        """(start, end, text) triples from the model itself."""
+        return grade_events(sample, value, NATIVE_RULE)
+
+    def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
+        """Segments, captions and SODA_c, each per video and then averaged."""
+        return dense_tables(self.regrade(rows, rules), uses_meteor=self.uses_meteor)
+
+
+def grade_events_text(sample: Sample, raw: str) -> Grade:
+    """Judge a reply of lines with times."""
+    found = parse_events(raw)
+    grade = grade_events(sample, found.events or None, "lines")
+    swapped = found.num_swapped > 0
+    return Grade(parsed=grade.parsed, rule=grade.rule, score=grade.score, swapped=swapped)
+
+
+def grade_events(sample: Sample, events: Sequence[Event] | None, rule: str) -> Grade:
+    """Judge a list of events by the F1 of its segments, in [0, 1]; None scores 0.
+
+    The captions' own scores are computed over all videos at once, when the run is scored.
+    """
+    parsed = None
+    if events is not None:
+        parsed = [[float(start), float(end), str(text)] for start, end, text in events]
+    if not sample.gold:
+        return Grade(parsed=parsed, rule=rule, score=None)
+    score = localisation(parsed or (), sample.gold)["F1"] / 100
+    return Grade(parsed=parsed, rule=rule, score=score)
+
+
+def dense_tables(graded: Sequence[Graded], *, uses_meteor: bool) -> Tables:
+    """The tables of a dense captioning result; without Java METEOR and SODA_c have no value."""
+    scored = [item for item in graded if item.row["gold"]]
+    segments = [localisation(_events(item), item.row["gold"]) for item in scored]
+    overall = [_row(name, scored, [s[name] for s in segments]) for name in _SEGMENT_METRICS]
+    overall.append(_each("CIDEr", scored, matched_caption_score))
+    if uses_meteor and meteor_available():
+        with Meteor() as meteor:
+            overall += _meteor_rows(scored, meteor)
+    elif uses_meteor:
+        overall += [
+            MetricRow(name=name, value=None, unit="x100", n=0, note=_WITHOUT_METEOR)
+            for name in ("SODA_c", "METEOR")
+        ]
+    overall.append(
+        _each("SODA, ROUGE-L", scored, _soda_by(rouge_l), note="SODA_c with ROUGE-L for METEOR")
+    )
+    tables: Tables = {
+        "overall": overall,
+        "by tIoU": [_row(name, scored, [s[name] for s in segments]) for name in _AT_THRESHOLDS],
+        "counts": counts(graded),
+    }
+    num_events = sum(len(_events(item)) for item in graded)
+    num_swapped = sum(item.grade.swapped for item in graded)
+    tables["counts"].append(count_row("n_events", num_events, len(graded)))
+    tables["counts"].append(count_row("n_swapped", num_swapped, len(graded)))
+    return tables
+
+
+def _meteor_rows(scored: Sequence[Graded], meteor: CaptionScorer) -> list[MetricRow]:
+    return [
+        _each("SODA_c", scored, _soda_by(meteor)),
+        _each(
+            "SODA_c, compat_official",
+            scored,
+            _soda_by(meteor, compat_official=True),
+            note="roles in METEOR as in the published program",
+        ),
+        _each("METEOR", scored, lambda events, golds: matched_caption_score(events, golds, meteor)),
+    ]
+
+
+def _soda_by(
+    scorer: CaptionScorer, *, compat_official: bool = False
+) -> Callable[[Sequence[Event], Sequence[Event]], float]:
+    return lambda events, golds: soda(events, golds, scorer, compat_official=compat_official)
+
+
+def _each(
+    name: str,
+    scored: Sequence[Graded],
+    score: Callable[[Sequence[Event], Sequence[Event]], float],
+    *,
+    note: str = "",
+) -> MetricRow:
+    values = [score(_events(item), item.row["gold"]) for item in scored]
+    return _row(name, scored, values, note=note)
+
+
+def _row(
+    name: str, scored: Sequence[Graded], values: Sequence[float], *, note: str = ""
+) -> MetricRow:
+    by_sample = {id(item): value for item, value in zip(scored, values, strict=True)}
+    return mean_row(name, scored, lambda item: by_sample[id(item)], unit="x100", note=note)
+
+
+def _events(item: Graded) -> list[Event]:
+    return [tuple(event) for event in item.grade.parsed or ()]

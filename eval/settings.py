@@ -1,0 +1,193 @@
+"""What is evaluated, and where its result lies: the settings of a run and its result folder.
+
+    RESULT/
+      config.json         the settings, what they resolved to, and the key of both
+      samples.jsonl       the questions of this run
+      rows/*.jsonl        one prediction a line, appended by one process each
+      processes/*.json    one a process: versions, hardware, seeds, seconds
+      predictions.jsonl   the rows that count, one a question, in the questions' order
+      metrics.json        score tables
+
+The first four are facts; the last two are made from them and can be made again
+(`timevlm eval --rescore`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from eval.models.base import ModelSettings
+from eval.records import SCHEMA_VERSION, Sample, scoring_row
+from eval.sampling import Sampling
+from eval.store import read_lines
+from timevlm import InputError
+
+EXTRACT_RULES = ("ours", "official", "timeviper", "lmms")
+CONFIG_FILE = "config.json"
+SAMPLES_FILE = "samples.jsonl"
+PREDICTIONS_FILE = "predictions.jsonl"
+METRICS_FILE = "metrics.json"
+PROCESSES_FOLDER = "processes"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """Everything that the caller decides about a run. Raises InputError."""
+
+    bench: str
+    data: str
+    """Folder of the benchmark's official files."""
+    split: str | None = None
+    """None: the one that papers report."""
+    subtitles: bool = False
+    model: ModelSettings = field(default_factory=ModelSettings)
+    sampling: Sampling = field(default_factory=Sampling)
+    limit: float | None = None
+    """Videos to draw: a count, or a share of them below 1; None: all."""
+    seed: int = 0
+    extract: str = "ours"
+    """Rules that read replies in words."""
+    prompt_style: str = "official"
+    decode_wall_seconds: float = 600.0
+    """Longest time that one video may keep the run waiting."""
+
+    def __post_init__(self) -> None:
+        if self.extract not in EXTRACT_RULES:
+            raise InputError(
+                f"extraction rules {self.extract!r} are unknown; use {', '.join(EXTRACT_RULES)}"
+            )
+        if self.limit is not None and (self.limit <= 0 or (self.limit > 1 and self.limit % 1)):
+            raise InputError(
+                f"limit {self.limit:g} is neither a number of videos nor a share below 1"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        values = asdict(self)
+        values["model"]["options"] = self.model.option_values()
+        return values
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises InputError for unknown entries."""
+        values = dict(data)
+        unknown = sorted(set(values) - {item.name for item in fields(cls)})
+        if unknown:
+            raise InputError(f"a run has unknown settings {unknown}")
+        model = dict(values.get("model", {}))
+        model["options"] = tuple(sorted(dict(model.get("options", {})).items()))
+        values["model"] = ModelSettings(**model)
+        values["sampling"] = Sampling(**values.get("sampling", {}))
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The settings with everything that they resolved to: what makes two rows comparable."""
+
+    settings: RunSettings
+    bench_version: str
+    split: str
+    sampling: Sampling
+    model_id: str
+    model_sha: str
+    gen_kwargs: dict[str, Any]
+    data_revision: str
+    num_samples: int
+    num_videos: int
+    num_samples_of_split: int
+    num_videos_of_split: int
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of everything that may change a reply. Which questions are drawn, how replies are
+        read, and where files lie is no part of it."""
+        parts = {
+            "bench": [self.settings.bench, self.bench_version, self.split, self.data_revision],
+            "subtitles": self.settings.subtitles,
+            "model": [self.model_id, self.model_sha, self.gen_kwargs],
+            "sampling": self.sampling.to_dict(),
+            "prompt_style": self.settings.prompt_style,
+            "schema_version": SCHEMA_VERSION,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether only a part of the split is asked."""
+        return self.num_samples < self.num_samples_of_split
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values, and the key."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values |= {"settings": self.settings.to_dict(), "sampling": self.sampling.to_dict()}
+        return {**values, "schema_version": SCHEMA_VERSION, "key": self.key}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises InputError for entries of another version."""
+        values = {name: value for name, value in data.items() if name != "key"}
+        version = values.pop("schema_version", None)
+        if version != SCHEMA_VERSION or set(values) != {item.name for item in fields(cls)}:
+            raise InputError(
+                f"a result of schema version {version} cannot be read; this program reads "
+                f"version {SCHEMA_VERSION}"
+            )
+        values["settings"] = RunSettings.from_dict(values["settings"])
+        values["sampling"] = Sampling(**values["sampling"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A result folder, read: what reports and comparisons start from."""
+
+    folder: Path
+    config: Config
+    samples: list[Sample]
+    rows: list[dict[str, Any]]
+    """Prediction rows, one a sample, in the samples' order."""
+
+    def scoring_rows(self) -> list[dict[str, Any]]:
+        """The rows joined with their samples, as `Benchmark.score` takes them."""
+        by_id = {sample.id: sample for sample in self.samples}
+        return [scoring_row(by_id[row["id"]], row) for row in self.rows]
+
+    def processes(self) -> list[dict[str, Any]]:
+        """What each process noted about itself: versions, hardware, seconds."""
+        paths = sorted((self.folder / PROCESSES_FOLDER).glob("*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration of a result folder. Raises InputError."""
+    path = folder / CONFIG_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} is no result folder: {path.name} cannot be read ({error})"
+        ) from error
+    return Config.from_dict(data)
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The questions of a result folder. Raises InputError."""
+    return [Sample.from_dict(values) for values in read_lines(folder / SAMPLES_FILE)]
+
+
+def read_result(folder: Path) -> Result:
+    """A finished result folder. Raises InputError for another folder or an unfinished run."""
+    config = read_config(folder)
+    if not (folder / PREDICTIONS_FILE).is_file():
+        raise InputError(f"{folder} is not finished; run the same command again to resume it")
+    rows = read_lines(folder / PREDICTIONS_FILE)
+    return Result(folder=folder, config=config, samples=read_samples(folder), rows=rows)
+
+
+def with_data(settings: RunSettings, data: str | None) -> RunSettings:
+    """The settings with another data folder, where one is given."""
+    return settings if data is None else replace(settings, data=data)

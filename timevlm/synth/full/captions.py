@@ -1,0 +1,87 @@
+"""What a video of level "full" shows, in sentences: scene by scene, in one line, and by aspect."""
+
+from timevlm.synth.full.palette import (
+    BACKGROUNDS,
+    CAMERA_MOVES,
+    LIGHT_CHANGES,
+    MOTIONS,
+    NUMBERS,
+)
+from timevlm.synth.full.spec import FullObject, FullScene, FullVideo
+from timevlm.synth.wording import an, join_phrases
+
+
+def make_full_captions(spec: FullVideo) -> list[tuple[float, float, str]]:
+    """`(start, end, text)` of every scene: its objects, then camera, light and text."""
+    return [(*scene.shown, scene_sentence(scene)) for scene in spec.scenes]
+
+
+def scene_sentence(scene: FullScene) -> str:
+    """One scene, e.g. "a small red circle moves left, the camera shakes and the text 47 appears".
+
+    Meetings of two objects follow them.
+    """
+    phrases = [object_phrase(item) for item in scene.objects]
+    if scene.pair is not None:
+        actor, target = scene.objects[scene.pair.actor], scene.objects[scene.pair.target]
+        link = "overtakes" if scene.pair.kind == "overtakes" else "collides with"
+        phrases.append(f"the {actor.shape} {link} the {target.shape}")
+    if scene.camera is not None:
+        phrases.append(f"the camera {CAMERA_MOVES[scene.camera.kind].does}")
+    if scene.light is not None:
+        phrases.append(f"the light {LIGHT_CHANGES[scene.light.kind]}")
+    if scene.overlay is not None:
+        phrases.append(f"the text {scene.overlay.text} appears")
+    return join_phrases(phrases)
+
+
+def object_phrase(item: FullObject) -> str:
+    """One object; the medium size and the plain pattern go without saying."""
+    change = f" that turns {item.changed_colour}" if item.changes else ""
+    return f"{an(object_name(item))}{change} {MOTIONS[item.motion].does}"
+
+
+def object_name(item: FullObject) -> str:
+    """An object's looks: "small red striped circle"."""
+    size = "" if item.size == "medium" else f"{item.size} "
+    pattern = "" if item.pattern == "plain" else f"{item.pattern} "
+    return f"{size}{item.colour} {pattern}{item.shape}"
+
+
+def make_summary(spec: FullVideo) -> str:
+    """The whole video in one sentence."""
+    count = len(spec.scenes)
+    looks = list(
+        dict.fromkeys(f"{o.colour} {o.shape}" for scene in spec.scenes for o in scene.objects)
+    )
+    shown = join_phrases([an(look) for look in looks])
+    return f"The video has {NUMBERS[count]} scene{'' if count == 1 else 's'} with {shown}."
+
+
+def camera_sentence(spec: FullVideo) -> str:
+    """What the camera does in each scene, in order; "the camera stays still" if it never moves."""
+    moves = [scene.camera for scene in spec.scenes if scene.camera is not None]
+    if not moves:
+        return "the camera stays still"
+    return join_phrases([f"the camera {CAMERA_MOVES[move.kind].does}" for move in moves])
+
+
+def background_sentence(spec: FullVideo) -> str:
+    """The backgrounds of the scenes, in order."""
+    return join_phrases([BACKGROUNDS[scene.background.kind] for scene in spec.scenes])
+
+
+def main_object_sentence(spec: FullVideo) -> str:
+    """The object that is seen for the longest time, and what it does."""
+    items = [item for scene in spec.scenes for item in scene.objects]
+    longest = max(items, key=lambda item: item.vanish_seconds - item.appear_seconds)
+    return object_phrase(longest)
+
+
+def detailed_description(spec: FullVideo) -> str:
+    """The dense captions and backgrounds as one text."""
+    parts = [
+        f"{scene_sentence(scene)}, in front of {BACKGROUNDS[scene.background.kind]}"
+        for scene in spec.scenes
+    ]
+    return ". Then ".join(parts) + "."
