@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from timevlm.configuration import TimeVLMConfig
+from timevlm.llm.attention import QueryKeyValue
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.wording import vocabulary_texts
@@ -16,6 +17,7 @@ from timevlm.tokenization import build_tokenizer
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
+ALIKE_GAIN = 1.5
 TRAINED_ON = (
     "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
 )
@@ -84,7 +86,23 @@ def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
+        for module in model.llm.modules():
+            if isinstance(module, QueryKeyValue):
+                look_for_alike(module)
     return model, processor
+
+
+def look_for_alike(attention: QueryKeyValue) -> None:
+    """Let the first head of every group ask with its own keys' weights.
+
+    It then attends to what resembles the token from the first step on: a word to the vision tokens
+    that are aligned with it, a vision token to the same object in earlier frames. Learning
+    to match contents from random weights takes most of a short training.
+    """
+    groups, width = attention.num_kv_heads, attention.head_dim
+    queries = attention.q_proj.weight.unflatten(0, (groups, -1, width))
+    keys = attention.k_proj.weight.unflatten(0, (groups, width))
+    queries[:, 0] = ALIKE_GAIN * keys
 
 
 def export_nano(
