@@ -22,6 +22,15 @@ CASES = {
     "uniform-at-the-bottom": ("M*M-", {"transv": [{"layer": 0, "keep": 0.4}]}),
     "twice-uniform": ("M-*M*", {"transv": [{"layer": 1, "keep": 0.7}, {"layer": 3, "keep": 0.3}]}),
     "attention": ("M-*M*-", {"transv": [{"layer": 4, "keep": 0.25, "rule": "attention"}]}),
+    "normalized": (
+        "M*-M*-",
+        {
+            "transv": [
+                {"layer": 1, "keep": 0.6, "normalize": True},
+                {"layer": 4, "keep": 0.3, "rule": "attention", "normalize": True},
+            ]
+        },
+    ),
     "attention-at-the-bottom": (
         "*M-",
         {"transv": [{"layer": 0, "keep": 0.5, "rule": "attention"}]},

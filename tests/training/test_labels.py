@@ -62,3 +62,42 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
             dx, dy = (torch.tensor([[[p / radius]]]) for p in point)
             mask[i] |= bool(SIGNED_DISTANCE[item.shape](dx, dy) < 0)
     return shape, colour, size, motion, place, mask
+
+
+def test_moves_equal_a_loop_over_earlier_frames():
+    seconds = torch.arange(0, 12, dtype=torch.float64)
+    samples = [VideoSample(spec=sample_video(s), seconds=seconds, shift=0.0) for s in range(4)]
+    labels = patch_labels(samples, 4, outline=False)
+    moved = frame = 0
+    for sample in samples:
+        for t in seconds.tolist():
+            (scene,) = [s for s in sample.spec.scenes if s.start_seconds <= t < s.end_seconds]
+            for patch in range(16):
+                move = labels.moves[frame, patch]
+                shape = int(labels.shapes[frame, patch])
+                place = labels.places[frame, patch]
+                expected = torch.zeros(3)
+                if shape < len(SHAPES):
+                    earlier = [u for u in seconds.tolist() if scene.start_seconds <= u < t]
+                    past = places_of(owner_of(scene, t, place), earlier)
+                    if past:
+                        expected = place - torch.tensor(past).mean(dim=0)
+                torch.testing.assert_close(move, expected, atol=1e-5, rtol=0)
+                moved += bool(expected.abs().sum() > 0.05)
+            frame += 1
+    assert moved > 10
+
+
+def pose_of(item, t: float) -> list[float] | None:
+    pose = object_poses(object_table([item], 1)[0], torch.tensor(t, dtype=torch.float64))
+    return [float(pose.x), float(pose.y), float(pose.radius)] if bool(pose.visible) else None
+
+
+def owner_of(scene, t: float, place: torch.Tensor):
+    at = {i: pose_of(item, t) for i, item in enumerate(scene.objects)}
+    near = [i for i, pose in at.items() if pose and torch.allclose(torch.tensor(pose), place)]
+    return scene.objects[near[0]]
+
+
+def places_of(item, times: list[float]) -> list[list[float]]:
+    return [pose for pose in (pose_of(item, t) for t in times) if pose is not None]

@@ -5,10 +5,20 @@ import torch
 
 from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
 from timevlm.llm.config import TransV
-from timevlm.training.batches import BatchConfig, make_batch, sample_videos
+from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.training.batches import BatchConfig, asked_looks, make_batch, sample_videos
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective
-from timevlm.training.tracks import TRACK_SIZES, TrackHead, drop_as_read, track_targets
+from timevlm.training.turns import Turn
+from timevlm.training.tracks import (
+    MOVE_SCALE,
+    MOVE_SIZE,
+    TRACK_SIZES,
+    TrackHead,
+    drop_as_read,
+    lookup_loss,
+    track_targets,
+)
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=3, max_frames=6)
 
@@ -23,7 +33,8 @@ def batch_and_labels(model):
 
 def test_targets_are_probabilities_of_the_labels():
     _, labels = batch_and_labels(tiny_model())
-    parts = track_targets(labels).split(TRACK_SIZES, dim=-1)
+    *parts, moves = track_targets(labels).split((*TRACK_SIZES, MOVE_SIZE), dim=-1)
+    assert torch.equal(moves, MOVE_SCALE * labels.moves)
     for part, wanted in zip(parts[:4], labels[:4], strict=True):
         assert torch.equal(part.argmax(dim=-1), wanted)
         assert torch.equal(part.sum(dim=-1), torch.ones_like(part[..., 0]))
@@ -36,7 +47,7 @@ def test_watching_for_tracks_gives_the_same_state():
     batch, labels = batch_and_labels(model)
     with torch.no_grad():
         plain = objective.watch(batch).consolidated()
-        state, loss = objective.watch_tracking(batch, labels)
+        state, loss, _ = objective.watch_tracking(batch, labels)
     for ours, theirs in zip(state.held_video.merged(), plain.held_video.merged(), strict=True):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
     assert float(loss) > 0
@@ -55,12 +66,13 @@ def test_labels_are_dropped_as_the_tokens_are():
 
 
 def test_a_sure_and_right_head_has_no_loss():
-    targets = torch.zeros(1, 2, sum(TRACK_SIZES))
+    targets = torch.zeros(1, 2, sum(TRACK_SIZES) + MOVE_SIZE)
     head = TrackHead(8)
     start = 0
     with torch.no_grad():
         head.head.weight.zero_()
         head.head.bias.fill_(-40.0)
+        head.head.bias[-MOVE_SIZE:] = targets[0, 0, -MOVE_SIZE:]
         for size in TRACK_SIZES:
             targets[..., start] = 1.0
             head.head.bias[start] = 40.0
@@ -68,3 +80,41 @@ def test_a_sure_and_right_head_has_no_loss():
     tokens = torch.randn(1, 2, 8)
     assert float(head(tokens, targets).detach()) == pytest.approx(0.0, abs=1e-6)
     assert float(head(tokens, targets.roll(1, dims=-1)).detach()) > 10
+
+
+def looks_of(*tokens: tuple[str, str] | None) -> torch.Tensor:
+    """Targets (1, L, K) of tokens that show a colour and shape, or background."""
+    targets = torch.zeros(1, len(tokens), sum(TRACK_SIZES) + MOVE_SIZE)
+    for i, token in enumerate(tokens):
+        colour, shape = ("", "") if token is None else token
+        shape_index = SHAPES.index(shape) if shape else len(SHAPES)
+        colour_index = list(COLOURS).index(colour) if colour else len(COLOURS)
+        targets[0, i, shape_index] = targets[0, i, len(SHAPES) + 1 + colour_index] = 1.0
+    return targets
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "expected"),
+    [
+        ("What colour is the ring?", "red", 0.5),
+        ("Which shape is red?", "ring", 0.5),
+        ("What does the ring do?", "moves left", 0.5 + 0.2),
+        ("What colour is the object that spins?", "red", 0.5 + 0.1),
+    ],
+)
+def test_lookups_are_the_attention_on_the_object_asked_for(prompt, answer, expected):
+    targets = looks_of(("red", "ring"), ("blue", "ring"), ("red", "star"), None)
+    ranking = torch.tensor([[0.5, 0.2, 0.1, 0.05]])  # the rest falls on text
+    asked = torch.tensor([asked_looks(Turn(family="colour", prompt=prompt, answer=answer))])
+    loss = lookup_loss(ranking, targets, asked)
+    assert float(loss) == pytest.approx(-torch.tensor(expected + 1e-4).log().item(), abs=1e-5)
+
+
+def test_rows_about_no_one_object_ask_for_nothing():
+    turn = Turn(family="count", prompt="How many rings are red?", answer="two")
+    assert not any(asked_looks(turn))
+    targets = looks_of(("red", "ring"))
+    nothing = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(turn)]))
+    absent = Turn(family="colour", prompt="What colour is the star?", answer="green")
+    unseen = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(absent)]))
+    assert float(nothing) == float(unseen) == 0.0

@@ -151,7 +151,8 @@ def rank_keys(
     """How much one token attends to each of `context`: mean over heads of the softmax.
 
     query (B, D), context (B, T, D), context_valid (B, T) or None; returns (B, T), float32. The
-    residual stream is NOT normalised first, as published (TimeViper's code; `attn` rule).
+    published model hands in the residual stream as it is, not normalised (TimeViper's code;
+    `attn` rule).
     """
     q = attention.queries(query[:, None])  # (B, H, 1, head_dim)
     k = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))

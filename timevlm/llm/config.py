@@ -25,6 +25,9 @@ class TransV:
     rule: Literal["uniform", "attention"] = "uniform"
     transfer: bool = True  # carry the dropped tokens into the text by gated cross-attention
     max_keep: int | None = None  # an upper bound on the tokens that go on: bounds a question's cost
+    # Rank and transfer from the normalised residual stream, as the layer itself reads it. The
+    # published model reads it raw; where the stream is long, softmax then sees a single token.
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         if self.layer < 0:

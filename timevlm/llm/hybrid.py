@@ -314,7 +314,7 @@ class HybridLM(nn.Module):
             dropped = ~mask if lengths is None else ~mask & valid_mask(lengths, num_tokens)
             lost, num_lost = compact_rows(x, dropped)
             if lost.shape[1]:
-                store = store.append(self.backbone.merge_modules[c].keys_values(lost), num_lost)
+                store = store.append(self._keys_values(c, lost), num_lost)
         x, lengths = compact_rows(x, mask)
         return x, lengths, store, seen + here
 
@@ -329,8 +329,16 @@ class HybridLM(nn.Module):
         if not self.config.transv[c].transfer or not store.parts:
             return 0.0
         gate = sum(t.transfer for t in self.config.transv[:c])
-        moved = self.backbone.merge_modules[c](text, store)
+        moved = self.backbone.merge_modules[c](self._as_read(c, text), store)
         return torch.tanh(self.backbone.alpha[gate]).to(text.dtype) * moved
+
+    def _keys_values(self, c: int, dropped: Tensor) -> Tensor:
+        return self.backbone.merge_modules[c].keys_values(self._as_read(c, dropped))
+
+    def _as_read(self, c: int, x: Tensor) -> Tensor:
+        """The residual stream as compression `c` reads it: raw, or normalised for its layer."""
+        compression = self.config.transv[c]
+        return self.backbone.layers[compression.layer].norm(x) if compression.normalize else x
 
     # ---- whole rows -----------------------------------------------------------------------
 
@@ -394,16 +402,17 @@ class HybridLM(nn.Module):
             goes_on = _place(local, spans.prefix, num_tokens)
         else:
             last = spans.prefix + spans.video + rank_index
-            query = x.gather(1, last[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
+            context = self._as_read(c, x)
+            query = context.gather(1, last[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
             visible = position <= last[:, None]
             mixer = self.backbone.layers[compression.layer].mixer
-            scores = rank_keys(mixer, query, x, visible)
+            scores = rank_keys(mixer, query, context, visible)
             goes_on = top_mask(scores, kept, is_video)
         store = TokenStore()
         dropped = is_video & ~goes_on
         if compression.transfer and bool(dropped.any()):
             lost, num_lost = compact_rows(x, dropped)
-            store = store.append(self.backbone.merge_modules[c].keys_values(lost), num_lost)
+            store = store.append(self._keys_values(c, lost), num_lost)
             # Only text takes from the dropped tokens; a long video's own tokens as queries would
             # cost the square of its length.
             text, num_text = compact_rows(x, is_text)

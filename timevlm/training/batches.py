@@ -7,6 +7,7 @@ own prompt.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -15,11 +16,14 @@ from torch import Tensor
 
 from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.turns import Turn, make_turns
 
+# Families whose questions are about a single object that their text (with the answer) describes.
+ONE_OBJECT_FAMILIES = ("colour", "shape", "motion", "when", "grounding")
 _OBJECT_TIMES = tuple(f.name for f in fields(ObjectSpec) if f.name.endswith("_seconds"))
 
 
@@ -57,7 +61,8 @@ class Batch:
 
     pixels uint8 (sum of frames, 3, H, W); video_ids (V, Lv), video_lengths (V,);
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
-    rank_index (R,) place of the last prompt token.
+    rank_index (R,) place of the last prompt token; asked (R, shapes + colours) bool: what the
+    object that a row asks for looks like, as far as its text says; none where it asks for no one.
     """
 
     pixels: Tensor
@@ -68,6 +73,7 @@ class Batch:
     labels: Tensor
     text_lengths: Tensor
     rank_index: Tensor
+    asked: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -130,6 +136,7 @@ def make_batch(
     videos = [processor.video_ids(s.timestamps)[0] for s in samples]
     rng = random.Random(f"rows:{seed}:{samples[0].spec.seed}")
     rows: list[tuple[int, list[int], int]] = []
+    asked: list[list[bool]] = []
     for v, sample in enumerate(samples):
         turns = make_turns(
             sample.spec, sample.timestamps, sample.shift, seed, config.turns_per_video
@@ -140,6 +147,7 @@ def make_batch(
                 earlier = rng.choice(turns[1:] or turns)
                 history = [(earlier.prompt, earlier.answer)]
             rows.append((v, *_encode_row(processor, turn, history)))
+            asked.append(asked_looks(turn))
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
     position = torch.arange(text_ids.shape[1])
@@ -154,7 +162,16 @@ def make_batch(
         labels=torch.where(is_answer, text_ids, IGNORE_INDEX),
         text_lengths=text_lengths,
         rank_index=prompt_lengths - 1,
+        asked=torch.tensor(asked),
     ).to(device)
+
+
+def asked_looks(turn: Turn) -> list[bool]:
+    """Which shapes and colours the one object has that a turn asks for; all False for no one."""
+    if turn.family not in ONE_OBJECT_FAMILIES:
+        return [False] * (len(SHAPES) + len(COLOURS))
+    words = set(re.findall("[a-z]+", f"{turn.prompt} {turn.answer}".lower()))
+    return [name in words for name in (*SHAPES, *COLOURS)]
 
 
 def _encode_row(

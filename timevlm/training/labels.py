@@ -23,7 +23,8 @@ class PatchLabels(NamedTuple):
 
     shapes, colours, sizes and motions (N, T), the last class is background; places (N, T, 3):
     x and y of the object's centre in the frame, and its radius; scenes (N,): the frame's scene,
-    counted from 0; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for).
+    counted from 0; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
+    moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene.
     """
 
     shapes: Tensor
@@ -33,6 +34,7 @@ class PatchLabels(NamedTuple):
     scenes: Tensor
     places: Tensor
     masks: Tensor
+    moves: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
         """The same labels on a device."""
@@ -44,8 +46,8 @@ def patch_labels(samples: list[VideoSample], grid: int, *, outline: bool = True)
 
     A patch belongs to the last painted object whose radius reaches its centre.
     """
-    tables, named, times, scenes = [], [], [], []
-    for sample in samples:
+    tables, named, times, scenes, runs = [], [], [], [], []
+    for number_of_video, sample in enumerate(samples):
         for t in sample.seconds.tolist():
             number, scene = _scene_at(sample.spec, t)
             tables.append(object_table(scene.objects, MAX_OBJECTS))
@@ -53,12 +55,15 @@ def patch_labels(samples: list[VideoSample], grid: int, *, outline: bool = True)
             named[-1] += [_BACKGROUND] * (MAX_OBJECTS + 1 - len(scene.objects))
             times.append(t)
             scenes.append(number)
+            runs.append((number_of_video, number))
     poses = object_poses(torch.stack(tables), torch.tensor(times, dtype=torch.float64)[:, None])
     owner, places = _patch_owners(poses, grid)
+    moved = _moves(poses, runs)
+    moves = moved.gather(1, owner[..., None].expand(-1, -1, 3))
     classes = torch.tensor(named)  # (N, slots + 1, kinds of class)
     of_patch = classes.gather(1, owner[..., None].expand(-1, -1, classes.shape[2]))
     masks = _patch_masks(poses, grid) if outline else torch.empty(*owner.shape, 0)
-    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), places, masks)
+    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), places, masks, moves)
 
 
 def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
@@ -91,6 +96,27 @@ def _patch_owners(poses: Poses, grid: int) -> tuple[Tensor, Tensor]:
         place = torch.stack([poses.x[:, slot], poses.y[:, slot], poses.radius[:, slot]], dim=-1)
         places = torch.where(inside[..., None], place[:, None].float(), places)
     return owner, places
+
+
+def _moves(poses: Poses, runs: list[tuple[int, int]]) -> Tensor:
+    """How far each slot (and none, last) is from where it was: (N, MAX_OBJECTS + 1, 3).
+
+    `runs` names the scene of each frame; frames of a scene stand together, in time order.
+    """
+    place = torch.stack([poses.x, poses.y, poses.radius], dim=-1).float()
+    seen = poses.visible[..., None].float()
+    moves = torch.zeros(place.shape[0], MAX_OBJECTS + 1, 3)
+    start = 0
+    for end in range(1, len(runs) + 1):
+        if end < len(runs) and runs[end] == runs[start]:
+            continue
+        here, shown = place[start:end], seen[start:end]
+        count = (shown.cumsum(dim=0) - shown).clamp(min=1.0)
+        earlier = ((here * shown).cumsum(dim=0) - here * shown) / count
+        known = (shown.cumsum(dim=0) - shown) > 0
+        moves[start:end, :-1] = torch.where(known, here - earlier, 0.0)
+        start = end
+    return moves
 
 
 def _patch_masks(poses: Poses, grid: int) -> Tensor:

@@ -75,10 +75,11 @@ def _is_table(name: str) -> bool:
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
-CURRICULUM = ((0.34, 1, 3), (0.46, 2, 2), (0.6, 3, 1))
+CURRICULUM = ((0.3, 1, 3), (0.42, 2, 2), (0.55, 3, 1))
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
+LOOKUP_WEIGHT = 0.5  # of the loss of not attending to the object asked for
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -239,13 +240,18 @@ def answer_phase(
         started = time.monotonic()
         batch, labels = training_batch(model, processor, curriculum_config(batches, share), step)
         rendered = time.monotonic() - started
-        loss, tracking, predicted, counted = objective(batch, labels)
+        losses = objective(batch, labels)
         aligned = align(*labelled_frames(model, step, num_frames=32))
-        numbers = {"render_seconds": rendered, **answer_accuracy(batch, predicted, counted)}
-        numbers |= {"answer_loss": float(loss.detach()), "align_loss": float(aligned.detach())}
-        numbers["track_loss"] = float(tracking.detach())
+        numbers = {
+            "render_seconds": rendered,
+            **answer_accuracy(batch, losses.predicted, losses.counted),
+        }
+        parts = {"answer": losses.answers, "align": aligned, "track": losses.tracks}
+        parts["lookup"] = losses.lookups
+        numbers |= {f"{name}_loss": float(value.detach()) for name, value in parts.items()}
         numbers["step_seconds"] = time.monotonic() - started
-        return loss + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * tracking, numbers
+        loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
+        return loss + LOOKUP_WEIGHT * losses.lookups, numbers
 
     run_phase(objective, step_fn, config, folder)
 

@@ -51,8 +51,14 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
             "chunk_size": 64,
             "initializer_range": 0.08,  # near 1 / sqrt(hidden): at 0.02 attention starts out flat
             "transv": [
-                {"layer": 2, "keep": 0.5, "rule": "uniform"},
-                {"layer": 6, "keep": 0.15, "rule": "attention", "max_keep": 1024},
+                {"layer": 2, "keep": 0.5, "rule": "uniform", "normalize": True},
+                {
+                    "layer": 6,
+                    "keep": 0.2,
+                    "rule": "attention",
+                    "max_keep": 1024,
+                    "normalize": True,
+                },
             ],
         },
         vision_config={

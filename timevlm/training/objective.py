@@ -1,6 +1,7 @@
 """The loss of the whole model: next-token prediction of answers, and tracks of objects."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,21 @@ from timevlm.llm.state import HybridState
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
 from timevlm.training.labels import PatchLabels
-from timevlm.training.tracks import TrackHead, drop_as_read, track_targets
+from timevlm.training.tracks import TrackHead, drop_as_read, lookup_loss, track_targets
+
+
+class Losses(NamedTuple):
+    """Losses of a batch, and how well greedy decoding under teacher forcing would do.
+
+    answers, tracks and lookups are scalars; predicted (R, Lt) next tokens, counted (R, Lt) which
+    of them are asked for.
+    """
+
+    answers: Tensor
+    tracks: Tensor
+    lookups: Tensor
+    predicted: Tensor
+    counted: Tensor
 
 
 class AnswerObjective(nn.Module):
@@ -38,8 +53,10 @@ class AnswerObjective(nn.Module):
         state = model.llm.read_prefix(model.llm.embed(prefix), state)
         return model.llm.read_video(x, state, batch.video_lengths)
 
-    def watch_tracking(self, batch: Batch, labels: PatchLabels) -> tuple[HybridState, Tensor]:
-        """As `watch`, and the loss of saying what each kept vision token's object is and does."""
+    def watch_tracking(
+        self, batch: Batch, labels: PatchLabels
+    ) -> tuple[HybridState, Tensor, Tensor]:
+        """As `watch`, the loss of saying what each kept token's object is and does, and that."""
         model = self.model
         with torch.no_grad():
             patches = model.vision(batch.pixels)
@@ -50,20 +67,16 @@ class AnswerObjective(nn.Module):
         targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))
         targets = drop_as_read(targets, batch.video_lengths, model.config.llm.transv)
         tokens, _ = state.held_video.merged()
-        return state, self.tracks(tokens, targets)
+        return state, self.tracks(tokens, targets), targets
 
-    def forward(
-        self, batch: Batch, labels: PatchLabels | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Losses of answers and tracks, predicted next tokens (R, Lt), which of them count (R, Lt).
-
-        Without `labels` of the frames' patches the loss of the tracks is zero.
-        """
-        tracking = batch.pixels.new_zeros((), dtype=torch.float32)
+    def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
+        """The losses of a batch; without `labels` of its frames' patches only that of answers."""
+        tracking = lookup = batch.pixels.new_zeros((), dtype=torch.float32)
+        tokens = None
         if labels is None:
             state = self.watch(batch).consolidated()
         else:
-            state, tracking = self.watch_tracking(batch, labels)
+            state, tracking, tokens = self.watch_tracking(batch, labels)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
@@ -85,7 +98,11 @@ class AnswerObjective(nn.Module):
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
             best[here] = logits.detach().argmax(dim=-1)
             predicted[rows, :width] = best
-        return total / weight.sum(), tracking, predicted, counted
+            if tokens is not None and out.state.ranking is not None:
+                seen = tokens[batch.row_video[rows]]
+                lookup = lookup + lookup_loss(out.state.ranking, seen, batch.asked[rows])
+        lookup = lookup / len(batch.row_video)
+        return Losses(total / weight.sum(), tracking, lookup, predicted, counted)
 
 
 def length_buckets(lengths: Tensor, ratio: float = 2.0) -> list[Tensor]:

@@ -20,6 +20,9 @@ MAX_SCENES = 6
 # Shape, colour, size and motion of a patch's object or background; the scene's number.
 TRACK_SIZES = (len(SHAPES) + 1, len(COLOURS) + 1, len(SIZES) + 1, len(MOTIONS) + 1, MAX_SCENES + 1)
 TRACK_WEIGHTS = (1.0, 1.0, 1.0, 4.0, 1.0)  # a motion is harder to see than a picture
+# A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
+# teaches that head to find the object again long before the name of a motion could.
+MOVE_SIZE, MOVE_SCALE, MOVE_WEIGHT = 3, 8.0, 4.0
 
 
 class TrackHead(nn.Module):
@@ -33,13 +36,19 @@ class TrackHead(nn.Module):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, sum(TRACK_SIZES))
+        self.head = nn.Linear(hidden_size, sum(TRACK_SIZES) + MOVE_SIZE)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy: tokens (V, L, D), targets (V, L, sum of classes), zero where none."""
-        loss = tokens.new_zeros((), dtype=torch.float32)
-        logits = self.head(self.norm(tokens)).float().split(TRACK_SIZES, dim=-1)
-        kinds = zip(TRACK_WEIGHTS, logits, targets.split(TRACK_SIZES, dim=-1), strict=True)
+        """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
+        out = self.head(self.norm(tokens)).float()
+        classes = [*TRACK_SIZES, MOVE_SIZE]
+        *logits, moves = out.split(classes, dim=-1)
+        *wanted_classes, wanted_moves = targets.split(classes, dim=-1)
+        # Merged tokens carry the mean over their patches, objects or not: `share` undoes that.
+        share = wanted_classes[0][..., :-1].sum(dim=-1)
+        error = (moves * share[..., None] - wanted_moves).square().sum(dim=-1)
+        loss = MOVE_WEIGHT * error.sum() / share.sum().clamp(min=1e-6)
+        kinds = zip(TRACK_WEIGHTS, logits, wanted_classes, strict=True)
         for kind_weight, scores, wanted in kinds:
             each = -(wanted * F.log_softmax(scores, dim=-1)).sum(dim=-1)
             # The last class is background, of which there is ten times more than of objects.
@@ -50,11 +59,34 @@ class TrackHead(nn.Module):
 
 
 def track_targets(labels: PatchLabels) -> Tensor:
-    """Labels of patches as probabilities (N, T, sum of classes)."""
+    """Labels of patches as probabilities, and moves: (N, T, sum(TRACK_SIZES) + MOVE_SIZE)."""
     scenes = labels.scenes[:, None].expand_as(labels.shapes)
     kinds = (labels.shapes, labels.colours, labels.sizes, labels.motions, scenes)
-    parts = [F.one_hot(k, n) for k, n in zip(kinds, TRACK_SIZES, strict=True)]
-    return torch.cat(parts, dim=-1).float()
+    parts = [F.one_hot(k, n).float() for k, n in zip(kinds, TRACK_SIZES, strict=True)]
+    return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
+
+
+def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+    """Sum over rows of -log of the attention that falls on tokens of the object asked for.
+
+    ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
+    gives them, after merging and dropping; asked (R, shapes + colours) bool. Rows that ask for no
+    one object, or for one that no token shows, count nothing.
+    """
+    tokens = targets[:, : ranking.shape[1]]
+    num_shapes, num_colours = len(SHAPES), len(COLOURS)
+    shapes = tokens[..., :num_shapes]
+    colours = tokens[..., num_shapes + 1 : num_shapes + 1 + num_colours]
+    wanted = torch.ones_like(ranking)
+    for looks, named in zip(
+        (shapes, colours), asked.split((num_shapes, num_colours), 1), strict=True
+    ):
+        fits = (looks * named[:, None]).sum(dim=-1)
+        # Not naming a colour (or shape) allows any, but no background.
+        wanted = wanted * torch.where(named.any(dim=1, keepdim=True), fits, looks.sum(dim=-1))
+    counts = asked.any(dim=1) & (wanted.amax(dim=1) > 0.3)
+    found = (ranking * wanted).sum(dim=1)[counts]
+    return -(found + 1e-4).log().sum()
 
 
 def drop_as_read(x: Tensor, lengths: Tensor, transv: Sequence[TransV]) -> Tensor:
