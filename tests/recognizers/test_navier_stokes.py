@@ -84,9 +84,7 @@ def test_halving_the_step_divides_the_error_by_sixteen() -> None:
 
 def test_random_fields_have_one_law_at_every_resolution() -> None:
     generator = torch.Generator().manual_seed(0)
-    spread = [
-        float(random_vorticity(64, size, generator=generator).std()) for size in (16, 32, 64)
-    ]
+    spread = [float(random_vorticity(64, size, generator=generator).std()) for size in (16, 32, 64)]
     assert max(spread) / min(spread) < 1.1
     assert abs(float(random_vorticity(4, 16).mean())) < 1e-6
 
