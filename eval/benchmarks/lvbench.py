@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
+from eval.benchmarks.base import Graded, MetricRow, PublishedScore
 from eval.benchmarks.choice import ChoiceBenchmark
 from eval.benchmarks.files import (
     VideoIndex,
@@ -77,9 +77,8 @@ class LVBench(ChoiceBenchmark):
     num_questions = MappingProxyType({"test": 1549})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per question, in the order of the videos."""
-        require_split(self, split)
         path = find_annotation(data, _CANDIDATES, self.title)
         videos = VideoIndex(data)
         for number, key, info, question in _questions(path):

@@ -9,6 +9,7 @@ import pytest
 from eval.benchmarks import STYLES, available, get
 from eval.benchmarks.files import VideoIndex, read_rows, write_rows
 from eval.records import NATIVE_RULE, ROW_KEYS, Reply, Sample, scoring_row
+from tests.eval.miniature_files import write_parquet
 from tests.eval.miniatures import build, variants
 from timevlm import InputError
 
@@ -158,6 +159,22 @@ def test_a_folder_that_does_not_exist_and_an_unknown_split(tmp_path, name):
     assert benchmark.check(tmp_path / "nowhere")[0].level == "fatal"
     with pytest.raises(InputError, match="no split"):
         list(benchmark.samples(tmp_path, "nosuch"))
+
+
+@pytest.mark.parametrize(("name", "variant"), variants())
+def test_rows_of_another_form_are_one_fatal_line(tmp_path, name, variant):
+    data = build(name, tmp_path / name, variant=variant)
+    foreign = [{"unexpected": 1}]
+    for path in [p for p in data.rglob("*") if p.is_file() and "subtitle" not in str(p)]:
+        if path.suffix == ".parquet":
+            write_parquet(path, foreign)
+        elif path.suffix in (".json", ".jsonl"):
+            write_rows(path, foreign)
+        elif path.suffix in (".txt", ".csv"):
+            path.write_text("unexpected\n1\n")
+    (problem,) = get(name).check(data)
+    assert problem.level == "fatal"
+    assert "\n" not in problem.what
 
 
 @pytest.mark.parametrize("name", available())
