@@ -302,7 +302,10 @@ def _camera(asker: Asker) -> Question | None:
     absent = [move for move, found in moves.items() if not found]
     once = [move for move, found in moves.items() if len(found) == 1]
     if kind == "any":
-        chosen = [m for m in CAMERA_MOVES if m not in absent] if rng.random() < 0.5 else absent
+        present = [move for move in CAMERA_MOVES if move not in absent]
+        if not present and not asker.rarely("no camera", 0.3):
+            return None
+        chosen = present if rng.random() < 0.5 else absent
         if not chosen:
             return None
         words = CAMERA_MOVES[(move := rng.choice(chosen))]
