@@ -34,11 +34,20 @@ def layout_id(layout):
     return "-".join(layout)
 
 
+class Miniatures(dict):
+    """Folder by (benchmark, variant), written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __missing__(self, key: tuple[str, str]) -> Path:
+        self[key] = build(key[0], self.root / "-".join(key), variant=key[1])
+        return self[key]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The miniatures, each written once."""
-    root = tmp_path_factory.mktemp("layouts")
-    return {key: build(key[0], root / "-".join(key), variant=key[1]) for key in variants()}
+    return Miniatures(tmp_path_factory.mktemp("layouts"))
 
 
 def row_of(sample: Sample, reply: Reply, benchmark, *, error: str | None = None) -> dict:
@@ -258,6 +267,10 @@ def test_damaged_annotations_say_which_file(tmp_path):
     path.write_text('{"a": 1}')
     with pytest.raises(InputError, match="list of records"):
         read_rows(path)
+
+
+def test_a_damaged_parquet_file_says_which(tmp_path):
+    pytest.importorskip("pyarrow")
     parquet = tmp_path / "rows.parquet"
     parquet.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"rows\.parquet cannot be read"):
