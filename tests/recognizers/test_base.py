@@ -1,6 +1,8 @@
 """The interface that every recognizer shares: names, files, and state as a value."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -29,6 +31,16 @@ def test_every_available_name_has_a_family():
     names = recognizers.available()
     assert len(names) == len(set(names))
     assert {"movinet-a0-stream", "movinet-a5-base", "movinet-a6-stream"} <= set(names)
+
+
+def test_the_package_stands_on_torch_alone():
+    heavy = ("timevlm", "transformers", "av", "cv2", "onnx", "eval", "matplotlib")
+    code = (
+        "import sys, recognizers; recognizers.available(); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_labels_set_the_number_of_classes():
