@@ -33,6 +33,7 @@ from recognizers.rrm.stages import Edge, Plan, Stage, make_plan
 from recognizers.rrm.trace import trace
 
 GATE_CHANGED = [Box(0, 1, 0, 1)]
+GAIN_RANGE = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,10 @@ class RRMConfig:
     """The same for the frame itself; None: `threshold`."""
     refresh_every: int = 120
     """Frames between two computations of everything; 0: never. Without meaning at threshold 0."""
+    target_error: float | None = None
+    """Relative error of the output just before a refresh that the stream should come near to: each
+    refresh multiplies the thresholds by a little more or less than 1, within a factor of 16 of what
+    is given here. None: thresholds stay."""
     dense_share: float = 0.6
     """Share of the frame that must change for the whole frame to run as the plain network."""
     cells: int = 28
@@ -61,6 +66,11 @@ class RRMConfig:
             raise ConfigError(
                 f"threshold {self.threshold} with input_threshold {self.input_threshold}: both 0 "
                 "(exact) or both above"
+            )
+        if self.target_error is not None and not (0 < self.target_error < 1 and self.refresh_every):
+            raise ConfigError(
+                f"target_error {self.target_error} with refresh_every {self.refresh_every}: give "
+                "an error in (0, 1) and a refresh that measures it"
             )
         if not 0 < self.dense_share <= 1:
             raise ConfigError(f"dense_share = {self.dense_share}: give a share in (0, 1]")
@@ -100,6 +110,7 @@ class _Row:
     frames: int
     age: int
     error: float
+    gain: float
 
 
 class StreamingNetwork(nn.Module):
@@ -136,7 +147,7 @@ class StreamingNetwork(nn.Module):
         Leaves: `edge.NAME` (B, ...) the last used values, `scales` (B, E) their root mean squares
         at the last refresh, `work` (B, S) computed shares summed over frames, `frames` and `age`
         (B,) frames read and frames since the last refresh, `error` (B,) relative error of the
-        output just before the last refresh.
+        output just before the last refresh, `gain` (B,) factor on the thresholds.
         """
         plan = self.plan(height, width)
         parameter = next(self.plain.parameters(), torch.empty(0))
@@ -150,6 +161,7 @@ class StreamingNetwork(nn.Module):
         state["scales"] = torch.zeros(batch_size, len(plan.edges), **floats)
         state["work"] = torch.zeros(batch_size, len(plan.stages), **floats)
         state["error"] = torch.zeros(batch_size, **floats)
+        state["gain"] = torch.ones(batch_size, **floats)
         state["frames"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
         state["age"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
         return state
@@ -226,6 +238,8 @@ class StreamingNetwork(nn.Module):
             fresh = row.edges[plan.output].double()
             distance = torch.linalg.vector_norm(fresh - stale.double())
             row.error = float(distance / torch.linalg.vector_norm(fresh).clamp_min(1e-30))
+            if self.config.target_error is not None and not all_new:
+                row.gain = _next_gain(row.gain, row.error, self.config.target_error)
         row.scales = {name: _rms(edge) for name, edge in row.edges.items()}
         row.age = 0
 
@@ -234,10 +248,11 @@ class StreamingNetwork(nn.Module):
         edge = plan.edges[plan.input]
         height, width = edge.shape[1:]
         whole = Box(0, height, 0, width)
-        boxes = self._changes(row, edge, frame, whole)
-        if sum(box.area for box in boxes) >= self.config.dense_share * whole.area:
+        mask = self._changed(row, edge, frame, whole)
+        if int(mask.count_nonzero()) >= self.config.dense_share * mask.numel():
             _read_whole(plan, row, frame)
             return True
+        boxes = _boxes(mask, edge.tile, whole)
         _write(row, edge.name, frame, boxes, origin=whole)
         changed = {edge.name: boxes}
         for stage in plan.stages:
@@ -255,7 +270,7 @@ class StreamingNetwork(nn.Module):
         row.work[stage.name] += 1
         if not plan.edges[stage.output].is_exact:
             old = row.edges[stage.output]
-            limit = self.config.threshold * torch.linalg.vector_norm(old)
+            limit = self.config.threshold * row.gain * torch.linalg.vector_norm(old)
             if bool(torch.linalg.vector_norm(new - old) <= limit):
                 return []
         row.edges[stage.output] = new
@@ -283,7 +298,9 @@ class StreamingNetwork(nn.Module):
                 new = new[
                     :, :, top : top + box.bottom - box.top, left : left + box.right - box.left
                 ]
-            kept = [box] if edge.is_exact else self._changes(row, edge, new, box)
+            kept = [box]
+            if not edge.is_exact:
+                kept = _boxes(self._changed(row, edge, new, box), edge.tile, box)
             if kept == [whole]:
                 row.edges[edge.name] = new
                 row.owned.add(edge.name)
@@ -299,12 +316,12 @@ class StreamingNetwork(nn.Module):
         box = stage.input_box(patch, name, (edge.shape[1], edge.shape[2]))
         return _crop(row.edges[name], box).contiguous(memory_format=torch.channels_last)
 
-    def _changes(self, row: _Row, edge: Edge, new: Tensor, box: Box) -> list[Box]:
-        """Boxes, in positions of the edge, where `new`, which lies at `box`, left the used value.
+    def _changed(self, row: _Row, edge: Edge, new: Tensor, box: Box) -> Tensor:
+        """Tiles of `new`, which lies at `box` of the edge, that left the used value: (h, w) bool.
 
         Written so that a value that is not a number counts as changed.
         """
-        config, tile, channels = self.config, edge.tile, edge.shape[0]
+        config, channels = self.config, edge.shape[0]
         difference = new - _crop(row.edges[edge.name], box)
         if config.exact:
             difference.abs_()  # its square may be too small for the format
@@ -312,23 +329,14 @@ class StreamingNetwork(nn.Module):
         else:
             difference.mul_(difference)
             share = config.threshold_of_input() if edge.is_input else config.threshold
-            limit = channels * (share * row.scales[edge.name]) ** 2
+            limit = channels * (share * row.gain * row.scales[edge.name]) ** 2
         # Summed over channels as a matrix-vector product: many times faster than a reduction here.
         distance = torch.mv(
             difference.permute(0, 2, 3, 1).reshape(-1, channels), difference.new_ones(channels)
         ).view(box.bottom - box.top, box.right - box.left)
-        if tile > 1:
-            distance = F.max_pool2d(distance[None], tile, ceil_mode=True)[0]
-        mask = (distance <= limit).logical_not().tolist()
-        return [
-            Box(
-                box.top + cells.top * tile,
-                min(box.top + cells.bottom * tile, box.bottom),
-                box.left + cells.left * tile,
-                min(box.left + cells.right * tile, box.right),
-            )
-            for cells in boxes_of_mask(mask)
-        ]
+        if edge.tile > 1:
+            distance = F.max_pool2d(distance[None], edge.tile, ceil_mode=True)[0]
+        return (distance <= limit).logical_not()
 
 
 def wrap(module: nn.Module, config: RRMConfig | None = None) -> StreamingNetwork:
@@ -359,6 +367,19 @@ def _reached(plan: Plan, stage: Stage, changed: dict[str, list[Box]], whole: Box
     return boxes
 
 
+def _boxes(mask: Tensor, tile: int, origin: Box) -> list[Box]:
+    """Boxes, in positions of the edge, around the true tiles of a mask that lies at `origin`."""
+    return [
+        Box(
+            origin.top + cells.top * tile,
+            min(origin.top + cells.bottom * tile, origin.bottom),
+            origin.left + cells.left * tile,
+            min(origin.left + cells.right * tile, origin.right),
+        )
+        for cells in boxes_of_mask(mask.tolist())
+    ]
+
+
 def _read_whole(plan: Plan, row: _Row, frame: Tensor) -> None:
     """Compute everything, as the plain network does."""
     row.edges[plan.input] = frame.clone(memory_format=torch.channels_last)
@@ -384,6 +405,12 @@ def _write(row: _Row, name: str, new: Tensor, boxes: list[Box], *, origin: Box) 
             box.right - origin.left,
         )
         _crop(target, box).copy_(_crop(new, inner))
+
+
+def _next_gain(gain: float, error: float, target: float) -> float:
+    """Factor on the thresholds after a measured error: down fast, up slowly."""
+    step = math.sqrt(target / max(error, 1e-12))
+    return min(max(gain * min(max(step, 0.5), 1.25), 1 / GAIN_RANGE), GAIN_RANGE)
 
 
 def _crop(edge: Tensor, box: Box) -> Tensor:
@@ -425,6 +452,7 @@ def _row_of(plan: Plan, state: State, index: int, *, owned: bool) -> _Row:
         frames=int(state["frames"][index]),
         age=int(state["age"][index]),
         error=float(state["error"][index]),
+        gain=float(state["gain"][index]),
     )
 
 
@@ -440,6 +468,7 @@ def _state_of(plan: Plan, rows: list[_Row], *, like: State) -> State:
     state["scales"] = torch.tensor([list(row.scales.values()) for row in rows], **floats)
     state["work"] = torch.tensor([list(row.work.values()) for row in rows], **floats)
     state["error"] = torch.tensor([row.error for row in rows], **floats)
+    state["gain"] = torch.tensor([row.gain for row in rows], **floats)
     state["frames"] = torch.tensor([row.frames for row in rows], **integers)
     state["age"] = torch.tensor([row.age for row in rows], **integers)
     return state

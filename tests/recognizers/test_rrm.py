@@ -233,6 +233,20 @@ def test_refresh_measures_and_clears_the_error():
     )
 
 
+def test_thresholds_follow_the_target_error():
+    module = network("resnet")
+    frames = video(1, 48, 48) + torch.linspace(0, 2, 40)[:, None, None, None]
+    frames += 0.05 * torch.randn(frames.shape)
+    expected = plain(module, frames)[0]
+    errors = []
+    for target in (None, 0.02):
+        config = RRMConfig(threshold=0.5, refresh_every=4, target_error=target)
+        outputs, state = run(wrap(module, config), frames)
+        errors.append(float(relative_errors(outputs[0], expected)[20:].mean()))
+    assert float(state["gain"]) < 1
+    assert errors[1] < 0.03 < errors[0]
+
+
 def test_lower_threshold_less_error_more_work():
     module = network("mobilenet")
     frames = video(5, 64, 64)
@@ -352,6 +366,8 @@ def test_bad_frames_states_and_settings_are_refused():
         RRMConfig(threshold=-1)
     with pytest.raises(ConfigError, match="both 0"):
         RRMConfig(threshold=0.1, input_threshold=0.0)
+    with pytest.raises(ConfigError, match=r"target_error 0\.1 with refresh_every 0"):
+        RRMConfig(target_error=0.1, refresh_every=0)
     with pytest.raises(ConfigError, match="dense_share = 0"):
         RRMConfig(dense_share=0)
     with pytest.raises(ConfigError, match="refresh_every -1"):
