@@ -191,6 +191,7 @@ def _run_benchmark(options: dict[str, Any]) -> None:
     silence_libraries()
     benchmark = get(options["bench"])
     settings = _settings(options)
+    shard = parse_shard(options["shard"]) if options["shard"] else shard_from_environment()
     data, split = Path(settings.data), settings.split or benchmark.splits[0]
     if options["fetch"]:
         _note(f"wrote {len(benchmark.fetch(data, split))} annotation files", options)
@@ -198,7 +199,6 @@ def _run_benchmark(options: dict[str, Any]) -> None:
         _note(f"wrote {benchmark.prepare(data, split)} files", options)
     if _report_problems(benchmark, settings, options) or options["fetch"] or options["prepare"]:
         return
-    shard = parse_shard(options["shard"]) if options["shard"] else shard_from_environment()
     title = f"{benchmark.name} {settings.model.name}"
     progress = make_progress(title, quiet=options["quiet"] or shard.index > 0)
     outcome = evaluate(settings, out=options["out"], shard=shard, progress=progress)

@@ -106,7 +106,7 @@ def sweep_numbers(cell: Mapping[str, Any]) -> list[str]:
     """Score, interval and costs of a cell as they stand in a table."""
     low, high = cell["low"], cell["high"]
     return [
-        _score(cell["score"], ""),
+        "-" if cell["score"] is None else f"{cell['score']:.2f}",
         "" if low is None or high is None else f"{low:.1f} to {high:.1f}",
         _number(cell["frames"]),
         _number(cell["tokens"]),

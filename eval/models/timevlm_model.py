@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from eval.models.base import ModelSettings, Session, VideoModel
-from eval.models.frames import Frames, VideoRequest, open_frames
+from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest
+from eval.models.frames import Frames, open_frames
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import (
