@@ -258,10 +258,19 @@ def _enter(folder: Path, config: Config, samples: Sequence[Sample]) -> None:
         same_draw = there.settings.limit == config.settings.limit
         if not same_draw or there.settings.seed != config.settings.seed:
             (folder / PREDICTIONS_FILE).unlink(missing_ok=True)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif _is_foreign(folder):
         raise InputError(f"{folder} exists and is no result folder; give another --out")
-    write_lines(folder / SAMPLES_FILE, [sample.to_dict() for sample in samples])
+    # The configuration comes first: it tells processes that start now whose folder this is.
     write_json(folder / CONFIG_FILE, config.to_dict())
+    write_lines(folder / SAMPLES_FILE, [sample.to_dict() for sample in samples])
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something lies there that no run has begun; another process's may have just now."""
+    if not folder.is_dir():
+        return folder.exists()
+    names = [path.name for path in folder.iterdir()]
+    return any(not name.startswith(".") for name in names) and CONFIG_FILE not in names
 
 
 def differences(first: Config, second: Config) -> list[str]:
