@@ -41,8 +41,8 @@ class RRMConfig:
     """How a wrapped network decides what to compute."""
 
     threshold: float = 0.0
-    """Change of a position that counts, root mean square over channels, as a share of the root
-    mean square of the whole map; 0: every change counts, and the output is exact."""
+    """Change of a tile that counts, root mean square, as a share of the root mean square of the
+    whole map; 0: every change counts, and the output is exact."""
     input_threshold: float | None = None
     """The same for the frame itself; None: `threshold`."""
     refresh_every: int = 120
@@ -53,8 +53,9 @@ class RRMConfig:
     is given here. None: thresholds stay."""
     dense_share: float = 0.6
     """Share of the frame that must change for the whole frame to run as the plain network."""
-    cells: int = 28
-    """Tiles along the longer side of a map in which change is told apart, at most."""
+    cells: int = 14
+    """Tiles along the longer side of a map in which change is told apart, at most. Fewer average
+    more noise away, so that fewer frames have anything to compute."""
     in_channels: int = 3
 
     def __post_init__(self) -> None:
@@ -248,11 +249,12 @@ class StreamingNetwork(nn.Module):
         edge = plan.edges[plan.input]
         height, width = edge.shape[1:]
         whole = Box(0, height, 0, width)
-        mask = self._changed(row, edge, frame, whole)
-        if int(mask.count_nonzero()) >= self.config.dense_share * mask.numel():
+        still = self._still(row, edge, frame, whole)
+        num_tiles = len(still) * len(still[0])
+        if num_tiles - sum(map(sum, still)) >= self.config.dense_share * num_tiles:
             _read_whole(plan, row, frame)
             return True
-        boxes = _boxes(mask, edge.tile, whole)
+        boxes = _boxes(still, edge.tile, whole)
         _write(row, edge.name, frame, boxes, origin=whole)
         changed = {edge.name: boxes}
         for stage in plan.stages:
@@ -292,7 +294,12 @@ class StreamingNetwork(nn.Module):
         for box in boxes:
             patch = stage.patch(box)
             row.work[stage.name] += patch.area / whole.area
-            new = stage.run(*(self._cut(plan, stage, row, name, patch) for name in stage.inputs))
+            if patch == whole:
+                new = stage.run(*(row.edges[name] for name in stage.inputs))
+            else:
+                new = stage.run(
+                    *(self._cut(plan, stage, row, name, patch) for name in stage.inputs)
+                )
             if patch != box:
                 top, left = box.top - patch.top, box.left - patch.left
                 new = new[
@@ -300,7 +307,7 @@ class StreamingNetwork(nn.Module):
                 ]
             kept = [box]
             if not edge.is_exact:
-                kept = _boxes(self._changed(row, edge, new, box), edge.tile, box)
+                kept = _boxes(self._still(row, edge, new, box), edge.tile, box)
             if kept == [whole]:
                 row.edges[edge.name] = new
                 row.owned.add(edge.name)
@@ -316,27 +323,27 @@ class StreamingNetwork(nn.Module):
         box = stage.input_box(patch, name, (edge.shape[1], edge.shape[2]))
         return _crop(row.edges[name], box).contiguous(memory_format=torch.channels_last)
 
-    def _changed(self, row: _Row, edge: Edge, new: Tensor, box: Box) -> Tensor:
-        """Tiles of `new`, which lies at `box` of the edge, that left the used value: (h, w) bool.
+    def _still(self, row: _Row, edge: Edge, new: Tensor, box: Box) -> list[list[bool]]:
+        """Rows of tiles of `new`, which lies at `box` of the edge: near the used value or not.
 
-        Written so that a value that is not a number counts as changed.
+        A value that is not a number is near nothing.
         """
         config, channels = self.config, edge.shape[0]
         difference = new - _crop(row.edges[edge.name], box)
         if config.exact:
-            difference.abs_()  # its square may be too small for the format
-            limit = 0.0
+            difference.abs_()  # its square, or its mean, may be too small for the format
+            pool, limit = F.max_pool2d, 0.0
         else:
             difference.mul_(difference)
+            pool = F.avg_pool2d
             share = config.threshold_of_input() if edge.is_input else config.threshold
             limit = channels * (share * row.gain * row.scales[edge.name]) ** 2
         # Summed over channels as a matrix-vector product: many times faster than a reduction here.
-        distance = torch.mv(
-            difference.permute(0, 2, 3, 1).reshape(-1, channels), difference.new_ones(channels)
-        ).view(box.bottom - box.top, box.right - box.left)
+        distance = torch.mv(difference.permute(0, 2, 3, 1).reshape(-1, channels), edge.ones)
+        distance = distance.view(box.bottom - box.top, box.right - box.left)
         if edge.tile > 1:
-            distance = F.max_pool2d(distance[None], edge.tile, ceil_mode=True)[0]
-        return (distance <= limit).logical_not()
+            distance = pool(distance[None], edge.tile, ceil_mode=True)[0]
+        return (distance <= limit).tolist()
 
 
 def wrap(module: nn.Module, config: RRMConfig | None = None) -> StreamingNetwork:
@@ -367,8 +374,8 @@ def _reached(plan: Plan, stage: Stage, changed: dict[str, list[Box]], whole: Box
     return boxes
 
 
-def _boxes(mask: Tensor, tile: int, origin: Box) -> list[Box]:
-    """Boxes, in positions of the edge, around the true tiles of a mask that lies at `origin`."""
+def _boxes(still: list[list[bool]], tile: int, origin: Box) -> list[Box]:
+    """Boxes, in positions of the edge, around the tiles at `origin` that are not still."""
     return [
         Box(
             origin.top + cells.top * tile,
@@ -376,7 +383,7 @@ def _boxes(mask: Tensor, tile: int, origin: Box) -> list[Box]:
             origin.left + cells.left * tile,
             min(origin.left + cells.right * tile, origin.right),
         )
-        for cells in boxes_of_mask(mask.tolist())
+        for cells in boxes_of_mask(still, value=False)
     ]
 
 

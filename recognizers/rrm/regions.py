@@ -83,14 +83,20 @@ def merge_boxes(boxes: Sequence[Box], cost: Callable[[Box], float]) -> list[Box]
     return merged
 
 
-def boxes_of_mask(mask: Sequence[Sequence[bool]], *, full_enough: float = 0.5) -> list[Box]:
-    """Boxes around the true cells of a mask (rows of cells), in cells.
+def boxes_of_mask(
+    mask: Sequence[Sequence[bool]], *, value: bool = True, full_enough: float = 0.5
+) -> list[Box]:
+    """Boxes around the cells of a mask (rows of cells) that have a value, in cells.
 
-    One box around all if at least the share `full_enough` of it is true; else one for each group
+    One box around all if they fill at least the share `full_enough` of it; else one for each group
     of cells that touch, corners included.
     """
     cells = {
-        (y, x) for y, row in enumerate(mask) if True in row for x, value in enumerate(row) if value
+        (y, x)
+        for y, row in enumerate(mask)
+        if value in row
+        for x, cell in enumerate(row)
+        if cell is value
     }
     if not cells:
         return []

@@ -32,7 +32,7 @@ REGION_CALLS = 20  # calls around a stage's run: cutting out, comparing, writing
 SMALL_STAGE = 25e6  # cost of a whole stage below which the next block joins it: mostly calls
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Edge:
     """A tensor between stages, of which the stream keeps the last used value."""
 
@@ -41,7 +41,8 @@ class Edge:
     is_map: bool
     is_input: bool
     tile: int  # side of the squares in which change is told apart, positions
-    is_exact: bool = False  # no threshold: nothing that is computed on the way to the output
+    is_exact: bool  # no threshold: nothing that is computed on the way to the output
+    ones: Tensor  # (C,): sums over channels are products with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,7 @@ def make_plan(traced: fx.GraphModule, example: Tensor, *, cells: int) -> Plan:
             is_map=node in maps,
             is_input=node is nodes[0],
             is_exact=node in to_output,
+            ones=example.new_ones(_shape(node)[0]),
             tile=max(1, -(-max(_shape(node)[1:]) // cells)) if node in maps else 1,
         )
         for node in nodes
