@@ -112,6 +112,15 @@ def test_batched_equals_one_by_one_and_repeats():
     assert torch.equal(together, torch.cat(singles))
 
 
+def test_painting_never_mixes_devices():
+    # Operations between the meta device and the CPU are refused, as between a GPU and the CPU.
+    for seed in range(6):
+        spec = dataclasses.replace(sample_video(seed, level="full"), jpeg_scale=None)
+        seconds = frame_seconds(spec, 1.0)
+        frames = render_frames([(spec, seconds)], SIZE, "meta")
+        assert (frames.device.type, frames.shape) == ("meta", (len(seconds), 3, *SIZE))
+
+
 def test_both_levels_go_into_one_batch():
     basic, full = sample_video(2), sample_video(2, level="full")
     requests = [(full, frame_seconds(full, 0.3)), (basic, frame_seconds(basic, 0.3))]

@@ -268,7 +268,7 @@ def _sample_light(rng: random.Random, plan: ScenePlan) -> LightChange | None:
     if rng.random() >= 0.35 or high - low < 45:
         return None
     kind = rng.choice(_LIGHT_KINDS)
-    dim = round(rng.uniform(0.38, 0.5), 2)
+    dim = round(rng.uniform(0.42, 0.54), 2)
     if kind == "flicker":
         periods = rng.randint(1, (high - low) // 20)
         start = sample_time(rng, low, high - 20 * periods)
