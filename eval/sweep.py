@@ -60,10 +60,13 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SWEEPS_FOLDER.glob("*.toml"))
 
 
-def read_sweep(path: Path, *, data: str | None = None) -> Sweep:
-    """A sweep from a file, or a shipped one by its name; `data` replaces the file's data folder.
+def read_sweep(
+    path: Path, *, data: str | None = None, model: str | None = None, limit: float | None = None
+) -> Sweep:
+    """A sweep from a file, or a shipped one by its name.
 
-    Raises InputError for a file that cannot be read, or settings that do not exist.
+    `data`, `model` and `limit` (videos to draw) replace those of the file. Raises InputError for a
+    file that cannot be read, or settings that do not exist.
     """
     found = path if path.exists() else SWEEPS_FOLDER / f"{path.name}.toml"
     if not found.is_file():
@@ -83,9 +86,9 @@ def read_sweep(path: Path, *, data: str | None = None) -> Sweep:
         bench=content["bench"],
         data=folder,
         split=content.get("split"),
-        limit=content.get("limit"),
+        limit=content.get("limit") if limit is None else limit,
         seed=content.get("seed", 0),
-        model=ModelSettings(name=content.get("model", "nano")),
+        model=ModelSettings(name=model or content.get("model", "nano")),
     )
     cells = _cells(content, found)
     for cell in cells:
