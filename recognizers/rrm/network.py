@@ -41,10 +41,11 @@ class RRMConfig:
     """How a wrapped network decides what to compute."""
 
     threshold: float = 0.0
-    """Change of a tile that counts, root mean square, as a share of the root mean square of the
-    whole map; 0: every change counts, and the output is exact."""
+    """Change that counts, root mean square over a tile, as a share of the root mean square of the
+    whole map, for the coarsest maps; finer ones take a multiple (`stages.Edge.leniency`). 0: every
+    change counts, and the output is exact."""
     input_threshold: float | None = None
-    """The same for the frame itself; None: `threshold`."""
+    """The share for the frame itself; None: `threshold`."""
     refresh_every: int = 120
     """Frames between two computations of everything; 0: never. Without meaning at threshold 0."""
     target_error: float | None = None
@@ -336,7 +337,9 @@ class StreamingNetwork(nn.Module):
         else:
             difference.mul_(difference)
             pool = F.avg_pool2d
-            share = config.threshold_of_input() if edge.is_input else config.threshold
+            share = config.threshold * edge.leniency
+            if edge.is_input:
+                share = config.threshold_of_input()
             limit = channels * (share * row.gain * row.scales[edge.name]) ** 2
         # Summed over channels as a matrix-vector product: many times faster than a reduction here.
         distance = torch.mv(difference.permute(0, 2, 3, 1).reshape(-1, channels), edge.ones)
