@@ -34,8 +34,10 @@ LIGHT_CHOICES = ("gets brighter", "gets darker", "stays the same")
 YES_NO = ("yes", "no")
 
 CUT_TOLERANCE_SECONDS = 0.5
-# The light of the last seconds over that of the first: within this it counts as the same.
+# The light of the last seconds beside that of the first: it changed if the ratio and the difference
+# (levels of 0..255) are at least this.
 MIN_LIGHT_RATIO = 1.25
+MIN_LIGHT_LEVELS = 10.0
 _LIGHT_SECONDS = 1.5
 _NUM_CHOICES = 4
 
@@ -65,8 +67,10 @@ class ClipLabel:
 CLIP_LABELS: dict[str, ClipLabel] = {
     "mouse_arena": ClipLabel(),
     "people_one_by_one": ClipLabel(
-        still=((0.0, 6.2), (19.8, 22.8), (44.8, 50.4), (69.8, 74.6), (86.8, 92.2))
-        + ((119.8, 123.6), (136.0, 139.4))
+        still=(
+            *((0.0, 6.2), (19.8, 22.8), (44.8, 50.4), (69.8, 74.6)),
+            *((86.8, 92.2), (119.8, 123.6), (136.0, 139.4)),
+        )
     ),
     "car_overhead": ClipLabel(still=((0.0, 4.3), (8.7, 14.6), (19.1, 25.4), (28.0, 30.1))),
     "bbb_intro": ClipLabel(cuts=(11.795, 15.67, 22.961), camera_moves=True),
@@ -100,7 +104,7 @@ class ClipFindings:
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, clip: Clip, kind: str, **values: Any) -> None:
-        """Note a line; times are kept in hundredths."""
+        """Note a line."""
         self.lines.append({"clip": clip.slug, "kind": kind, **values})
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -259,12 +263,12 @@ def main_colour(pixels: Tensor) -> str:
 
 def light_change(pixels: Tensor, seconds: Tensor) -> str:
     """One of `LIGHT_CHOICES`, from the mean levels of the first and the last 1.5 seconds."""
-    first = pixels[seconds <= seconds[0] + _LIGHT_SECONDS].float().mean()
-    last = pixels[seconds >= seconds[-1] - _LIGHT_SECONDS].float().mean()
-    ratio = float((last + 1.0) / (first + 1.0))  # a black start has a level of zero
-    if ratio >= MIN_LIGHT_RATIO:
-        return LIGHT_CHOICES[0]
-    return LIGHT_CHOICES[1] if ratio <= 1 / MIN_LIGHT_RATIO else LIGHT_CHOICES[2]
+    first = float(pixels[seconds <= seconds[0] + _LIGHT_SECONDS].float().mean())
+    last = float(pixels[seconds >= seconds[-1] - _LIGHT_SECONDS].float().mean())
+    high, low = max(first, last), min(first, last)
+    if high < MIN_LIGHT_RATIO * low or high - low < MIN_LIGHT_LEVELS:
+        return LIGHT_CHOICES[2]
+    return LIGHT_CHOICES[0] if last > first else LIGHT_CHOICES[1]
 
 
 def _read(vlm: TimeVLM, path: Path, fps: float, max_frames: int) -> Iterator[FrameBatch]:
