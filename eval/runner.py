@@ -231,12 +231,14 @@ def cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     answered = [row for row in rows if row["error"] is None]
     tokens = [row["tokens_in"] for row in answered if row["tokens_in"] is not None]
     frames = [row["n_frames"] for row in answered]
+    kept = [n for row in answered if (n := row["details"].get("tokens_kept")) is not None]
     memories = [b for row in answered if (b := row["details"].get("memory_bytes")) is not None]
     return {
         "seconds": stages,
         "seconds_per_sample": sum(stages.values()) / len(rows),
         "mean_frames": _mean(frames),
         "mean_tokens_in": _mean(tokens),
+        "mean_tokens_kept": _mean(kept or tokens),
         "mean_memory_bytes": _mean(memories),
     }
 

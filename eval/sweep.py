@@ -230,7 +230,7 @@ def _run_cell(sweep: Sweep, cell: Mapping[str, Any], folder: Path) -> dict[str, 
         "high": line.get("high"),
         "n": line["n"],
         "frames": cost["mean_frames"],
-        "tokens": cost["mean_tokens_in"],
+        "tokens": cost["mean_tokens_kept"],
         "seconds_per_sample": cost["seconds_per_sample"],
         "memory_bytes": cost["mean_memory_bytes"],
         "peak_rss_bytes": result["peak_rss_bytes"],
@@ -239,10 +239,9 @@ def _run_cell(sweep: Sweep, cell: Mapping[str, Any], folder: Path) -> dict[str, 
 
 
 def _markdown(found: Mapping[str, Any]) -> str:
-    from eval.show import sweep_numbers
+    from eval.show import SWEEP_COLUMNS, sweep_numbers
 
-    columns = ["cell", found["metric"] or "score", "95% interval", "frames", "tokens"]
-    columns += ["s/question", "peak MB", "memory KB"]
+    columns = ["cell", found["metric"] or "score", *SWEEP_COLUMNS]
     lines = [f"# {found['title']}", "", " | ".join(columns), " | ".join(["---"] * len(columns))]
     for cell in found["cells"]:
         numbers = [f"error: {cell['error']}"] if cell["error"] else sweep_numbers(cell)

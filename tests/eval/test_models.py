@@ -87,6 +87,8 @@ def test_what_the_questions_share_is_reported_once(tiny: TimeVLMModel, video: Pa
     assert (first.num_frames, first.first_frame_seconds) == (4, 1.0)
     assert first.tokens_in > 4 * 2
     assert first.details["memory_bytes"] > 0
+    assert "memory_bytes" not in second.details
+    assert 0 < first.details["tokens_kept"] < first.tokens_in / 2
     assert first.choice == second.choice
 
 

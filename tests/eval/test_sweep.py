@@ -85,20 +85,20 @@ def test_shipped_sweeps_fit_nano(name: str) -> None:
     assert len(seen) == len(sweep.cells) >= 4
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_resumes_and_plots(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     data = make_toyworld(tmp_path / "data")
     path = write(
         tmp_path / "s.toml",
-        'split = "choice"\n[grid]\nmodel = ["constant:A", "blind", "constant:?"]\n',
+        'split = "choice"\n[grid]\nmodel = ["constant:A", "constant:?"]\n',
     )
     sweep = read_sweep(path, data=str(data))
     found = run_sweep(sweep, out=tmp_path / "out", quiet=True)
-    first, second, broken = found["cells"]
+    first, broken = found["cells"]
     assert first["score"] == pytest.approx(25.0)
     assert first["metric"] == found["metric"] == "accuracy"
     assert first["peak_rss_bytes"] > 0
-    assert second["score"] is not None
     assert broken["score"] is None
     assert "is not a letter" in broken["error"]
     out = tmp_path / "out"
@@ -106,7 +106,6 @@ def test_a_sweep_runs_resumes_and_plots(tmp_path: Path) -> None:
     assert "constant:A | 25.00" in (out / "sweep.md").read_text()
     assert (out / "sweep.png").read_bytes()[:4] == b"\x89PNG"
     assert (out / first["folder"] / "predictions.jsonl").exists()
-    rows = {p: p.stat().st_mtime_ns for p in out.glob("cells/*/*/predictions.jsonl")}
     again = run_sweep(sweep, out=out, quiet=True)
     assert [cell["score"] for cell in again["cells"]] == [c["score"] for c in found["cells"]]
-    assert len(rows) == 2
+    assert len(list(out.glob("cells/*/*/rows/*.jsonl"))) == 1
