@@ -157,15 +157,20 @@ def compare(result_a: Path, result_b: Path, extract: str, as_json: bool) -> None
 @evaluation.command()
 @click.argument("sweep_file", metavar="SWEEP.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="Data folder, in place of the file's.")
+@click.option("--model", help="Model, in place of the file's.")
+@click.option("--limit", type=float, help="Videos to draw, in place of the file's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep, also to resume.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def sweep(sweep_file: Path, data: str | None, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Run a grid of settings, one after the other; a table and a plot of all of them."""
+def sweep(sweep_file: Path, out: Path | None, as_json: bool, quiet: bool, **changes: Any) -> None:
+    """Run a grid of settings, one after the other; a table and a plot of all of them.
+
+    SWEEP.toml is a file, or the name of one that ships with the program.
+    """
     from eval.show import print_sweep
     from eval.sweep import read_sweep, run_sweep
 
-    found = run_sweep(read_sweep(sweep_file, data=data), out=out, quiet=quiet or as_json)
+    found = run_sweep(read_sweep(sweep_file, **changes), out=out, quiet=quiet or as_json)
     _print_json(found) if as_json else print_sweep(found)
 
 
@@ -191,6 +196,7 @@ def _run_benchmark(options: dict[str, Any]) -> None:
     silence_libraries()
     benchmark = get(options["bench"])
     settings = _settings(options)
+    shard = parse_shard(options["shard"]) if options["shard"] else shard_from_environment()
     data, split = Path(settings.data), settings.split or benchmark.splits[0]
     if options["fetch"]:
         _note(f"wrote {len(benchmark.fetch(data, split))} annotation files", options)
@@ -198,7 +204,6 @@ def _run_benchmark(options: dict[str, Any]) -> None:
         _note(f"wrote {benchmark.prepare(data, split)} files", options)
     if _report_problems(benchmark, settings, options) or options["fetch"] or options["prepare"]:
         return
-    shard = parse_shard(options["shard"]) if options["shard"] else shard_from_environment()
     title = f"{benchmark.name} {settings.model.name}"
     progress = make_progress(title, quiet=options["quiet"] or shard.index > 0)
     outcome = evaluate(settings, out=options["out"], shard=shard, progress=progress)

@@ -7,11 +7,11 @@ from typing import Any
 
 _PANELS = (
     ("frames", "frames a video", 1.0),
-    ("tokens", "tokens read for a question", 1.0),
+    ("tokens", "vision tokens left after compression", 1.0),
     ("seconds_per_sample", "seconds a question", 1.0),
     ("peak_rss_bytes", "peak memory, MB", 2.0**20),
 )
-_MAX_LABELS = 12
+_MARKERS = "osD^vP*X"
 
 
 def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
@@ -22,9 +22,9 @@ def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    figure.suptitle(found["title"])
     cells = [cell for cell in found["cells"] if cell["score"] is not None]
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure.suptitle(found["title"])
     for axes, (key, label, scale) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         axes.set_xlabel(label)
         axes.set_ylabel(found["metric"] or "score")
@@ -34,14 +34,20 @@ def plot_sweep(found: Mapping[str, Any], path: Path) -> None:
                 continue
             score, low, high = cell["score"], cell["low"], cell["high"]
             bars = None if low is None or high is None else [[score - low], [high - score]]
-            colour = f"C{number % 10}"
-            x = cell[key] / scale
-            axes.errorbar(x, score, yerr=bars, fmt="o", color=colour, capsize=3, alpha=0.8)
-            if len(cells) <= _MAX_LABELS:
-                offset = (4, 4 + 9 * (number % 3))
-                axes.annotate(
-                    cell["label"], (x, score), xytext=offset, textcoords="offset points", fontsize=7
-                )
+            marker = _MARKERS[number // 10 % len(_MARKERS)]
+            axes.errorbar(
+                cell[key] / scale,
+                score,
+                yerr=bars,
+                fmt=marker,
+                color=f"C{number % 10}",
+                capsize=3,
+                alpha=0.8,
+                label=cell["label"],
+            )
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         figure.savefig(partial, format="png", dpi=120)

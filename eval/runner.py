@@ -231,12 +231,14 @@ def cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     answered = [row for row in rows if row["error"] is None]
     tokens = [row["tokens_in"] for row in answered if row["tokens_in"] is not None]
     frames = [row["n_frames"] for row in answered]
+    kept = [n for row in answered if (n := row["details"].get("tokens_kept")) is not None]
     memories = [b for row in answered if (b := row["details"].get("memory_bytes")) is not None]
     return {
         "seconds": stages,
         "seconds_per_sample": sum(stages.values()) / len(rows),
         "mean_frames": _mean(frames),
         "mean_tokens_in": _mean(tokens),
+        "mean_tokens_kept": _mean(kept or tokens),
         "mean_memory_bytes": _mean(memories),
     }
 
@@ -258,10 +260,19 @@ def _enter(folder: Path, config: Config, samples: Sequence[Sample]) -> None:
         same_draw = there.settings.limit == config.settings.limit
         if not same_draw or there.settings.seed != config.settings.seed:
             (folder / PREDICTIONS_FILE).unlink(missing_ok=True)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif _is_foreign(folder):
         raise InputError(f"{folder} exists and is no result folder; give another --out")
-    write_lines(folder / SAMPLES_FILE, [sample.to_dict() for sample in samples])
+    # The configuration comes first: it tells processes that start now whose folder this is.
     write_json(folder / CONFIG_FILE, config.to_dict())
+    write_lines(folder / SAMPLES_FILE, [sample.to_dict() for sample in samples])
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something lies there that no run has begun; another process's may have just now."""
+    if not folder.is_dir():
+        return folder.exists()
+    names = [path.name for path in folder.iterdir()]
+    return any(not name.startswith(".") for name in names) and CONFIG_FILE not in names
 
 
 def differences(first: Config, second: Config) -> list[str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+SWEEP_COLUMNS = ("95% interval", "frames", "tokens", "s/question", "peak MB", "memory KB")
 _SHOWN_DIFFERENCES = 20
 
 
@@ -88,16 +89,14 @@ def print_sweep(found: Mapping[str, Any]) -> None:
     """One line a cell of the grid."""
     console = _console()
     table = Table(title=escape(found["name"]), title_justify="left")
-    columns = [*found["axes"], found["metric"], "95% interval"]
-    costs = ("frames", "tokens", "s/question", "peak MB", "memory KB")
-    for column in (*columns, *costs):
+    table.add_column("cell")
+    for column in (found["metric"] or "score", *SWEEP_COLUMNS):
         table.add_column(escape(column), justify="right")
     for cell in found["cells"]:
-        axes = [_plain(cell["settings"][axis]) for axis in found["axes"]]
         if cell["error"] is not None:
-            table.add_row(*map(escape, axes), "error", escape(cell["error"][:60]))
+            table.add_row(escape(cell["label"]), "error", escape(cell["error"][:60]))
             continue
-        table.add_row(*map(escape, axes), *sweep_numbers(cell))
+        table.add_row(escape(cell["label"]), *sweep_numbers(cell))
     console.print(table)
     console.print(escape(f"sweep: {found['folder']}"), soft_wrap=True)
 
@@ -106,7 +105,7 @@ def sweep_numbers(cell: Mapping[str, Any]) -> list[str]:
     """Score, interval and costs of a cell as they stand in a table."""
     low, high = cell["low"], cell["high"]
     return [
-        _score(cell["score"], ""),
+        "-" if cell["score"] is None else f"{cell['score']:.2f}",
         "" if low is None or high is None else f"{low:.1f} to {high:.1f}",
         _number(cell["frames"]),
         _number(cell["tokens"]),
@@ -142,10 +141,6 @@ def _score(value: float | None, unit: str) -> str:
 
 def _number(value: float | None, digits: int = 0, *, scale: float = 1.0) -> str:
     return "-" if value is None else f"{value / scale:,.{digits}f}"
-
-
-def _plain(value: Any) -> str:
-    return "default" if value is None else str(value)
 
 
 def _console() -> Console:

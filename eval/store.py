@@ -187,8 +187,13 @@ class Claim:
 
     def acquire(self) -> bool:
         """Whether the video is ours now; False while another process holds it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        while True:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:
+                continue  # who finished the run has just cleared the folder away
+            break
         if not _try_lock(handle):
             os.close(handle)
             return False

@@ -60,10 +60,13 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SWEEPS_FOLDER.glob("*.toml"))
 
 
-def read_sweep(path: Path, *, data: str | None = None) -> Sweep:
-    """A sweep from a file, or a shipped one by its name; `data` replaces the file's data folder.
+def read_sweep(
+    path: Path, *, data: str | None = None, model: str | None = None, limit: float | None = None
+) -> Sweep:
+    """A sweep from a file, or a shipped one by its name.
 
-    Raises InputError for a file that cannot be read, or settings that do not exist.
+    `data`, `model` and `limit` (videos to draw) replace those of the file. Raises InputError for a
+    file that cannot be read, or settings that do not exist.
     """
     found = path if path.exists() else SWEEPS_FOLDER / f"{path.name}.toml"
     if not found.is_file():
@@ -83,9 +86,9 @@ def read_sweep(path: Path, *, data: str | None = None) -> Sweep:
         bench=content["bench"],
         data=folder,
         split=content.get("split"),
-        limit=content.get("limit"),
+        limit=content.get("limit") if limit is None else limit,
         seed=content.get("seed", 0),
-        model=ModelSettings(name=content.get("model", "nano")),
+        model=ModelSettings(name=model or content.get("model", "nano")),
     )
     cells = _cells(content, found)
     for cell in cells:
@@ -227,7 +230,7 @@ def _run_cell(sweep: Sweep, cell: Mapping[str, Any], folder: Path) -> dict[str, 
         "high": line.get("high"),
         "n": line["n"],
         "frames": cost["mean_frames"],
-        "tokens": cost["mean_tokens_in"],
+        "tokens": cost["mean_tokens_kept"],
         "seconds_per_sample": cost["seconds_per_sample"],
         "memory_bytes": cost["mean_memory_bytes"],
         "peak_rss_bytes": result["peak_rss_bytes"],
@@ -236,10 +239,9 @@ def _run_cell(sweep: Sweep, cell: Mapping[str, Any], folder: Path) -> dict[str, 
 
 
 def _markdown(found: Mapping[str, Any]) -> str:
-    from eval.show import sweep_numbers
+    from eval.show import SWEEP_COLUMNS, sweep_numbers
 
-    columns = ["cell", found["metric"] or "score", "95% interval", "frames", "tokens"]
-    columns += ["s/question", "peak MB", "memory KB"]
+    columns = ["cell", found["metric"] or "score", *SWEEP_COLUMNS]
     lines = [f"# {found['title']}", "", " | ".join(columns), " | ".join(["---"] * len(columns))]
     for cell in found["cells"]:
         numbers = [f"error: {cell['error']}"] if cell["error"] else sweep_numbers(cell)

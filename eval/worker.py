@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark
-from eval.models.base import Session, VideoModel
-from eval.models.frames import VideoRequest
+from eval.models.base import Session, VideoModel, VideoRequest
 from eval.progress import Progress
 from eval.records import SCHEMA_VERSION, Prompt, Reply, Sample
 from eval.settings import Config

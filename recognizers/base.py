@@ -16,7 +16,6 @@ whole clip, from a zero state and from a carried one.
 
 import difflib
 import importlib
-import importlib.util
 import json
 import os
 from abc import ABC, abstractmethod
@@ -312,8 +311,7 @@ def available() -> tuple[str, ...]:
 
 def _import_families() -> None:
     for module in FAMILIES.values():
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module)
+        importlib.import_module(module)
 
 
 def _class_of(family: str) -> type[StreamingRecognizer]:

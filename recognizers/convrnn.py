@@ -2,9 +2,9 @@
 
 A cell reads a sequence and a state and returns its hidden states and the state after the last step;
 it keeps nothing. `RecurrentLayer` adds the input back and normalises, `RecurrentStack` runs layers
-over a sequence. Because a state is a value, the stack is free to run a long sequence a few steps at
-a time (`steps_per_block`): all of a block's work stays in a CPU's caches, which at 32 x 32 pixels
-more than halves a training step, and the result is the same.
+over a sequence. Because a state is a value, a network on top of them is free to run a long sequence
+a few steps at a time (`steps_per_block`): the result is the same, temporaries stay small however
+long the sequence, and on a CPU they stay in its caches.
 
 ConvLSTM: Shi et al. 2015, arXiv 1506.04214 (without peepholes, as in Horuz et al. 2025).
 ConvGRU: Ballas et al. 2016, arXiv 1511.06432.
@@ -25,8 +25,8 @@ from recognizers.scan import state_dtype
 Padding = Literal["zeros", "circular", "cylinder"]
 Norm = Literal["group", "none"]
 
-# Floats of a layer's widest activation for one block of time steps on a CPU: small enough for the
-# caches, large enough for a convolution to run at full speed.
+# Floats of a layer's widest activation for one block of time steps on a CPU (16 MiB): within a
+# shared cache, large enough for a convolution to run at full speed on every core.
 BLOCK_ELEMENTS = 1 << 22
 
 
@@ -147,6 +147,7 @@ class ConvLSTMCell(RecurrentCell):
         )
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `RecurrentCell.forward`; the state has two leaves, "hidden" and "cell"."""
         self.check(x, state)
         hidden, cell = state["hidden"], state["cell"]
         steps = []
@@ -171,6 +172,7 @@ class ConvGRUCell(RecurrentCell):
         self.candidate = PaddedConv2d(both, hidden_channels, padding_kind=padding)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `RecurrentCell.forward`."""
         self.check(x, state)
         hidden = state["hidden"]
         steps = []

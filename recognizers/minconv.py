@@ -12,6 +12,7 @@ states averaged over the picture.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -74,6 +75,7 @@ class MinConvCell(RecurrentCell):
         )
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `RecurrentCell.forward`; the convolution runs for all time steps at once."""
         self.check(x, state)
         projected = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         hidden, last = self.scan(projected, state["hidden"], self.gate)
@@ -218,8 +220,7 @@ class MinConvClassifier(StreamingRecognizer):
         super().__init__(config, labels)
         widths = (3, *config.stem_channels)
         self.stem = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.stem_norms = nn.ModuleList(nn.GroupNorm(1, width) for width in config.stem_channels)
         width = config.stem_channels[-1]

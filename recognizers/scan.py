@@ -9,10 +9,13 @@ output becomes d (`split_gates`). Each step is a weighted mean of the state and 
 stays between the smallest and the largest of them, however long the sequence.
 
 `scan_reference` reads like the equation. `scan_log` is the published form: logarithms, a cumulative
-sum and a logcumsumexp. `scan_fast` needs neither: it runs the recurrence in the linear domain, over
-a few time steps at a time so that all of its work stays in cache, and it keeps nothing for the
-backward pass but its input and its output: the gradient of a linear recurrence is the same
-recurrence run backwards, and gates cost less to compute again than to read from memory.
+sum and a logcumsumexp. `scan_fast` needs none of them: products of gates can only shrink, so the
+recurrence may as well run in the linear domain. All that depends on the step before is one `lerp`;
+everything else runs for all steps at once. The gradient of a linear recurrence is the same
+recurrence run backwards, so the backward pass is written by hand, from gates, candidates and hidden
+states, and autograd keeps no graph of T steps. On a CPU the lerps run one after the other, each
+over B C H W elements in cache; on an accelerator, where launching T small kernels would take longer
+than their work, sqrt(T) chunks run side by side (`run_two_level`).
 
 Letters: B batch, T time steps, C hidden channels, H W height and width, G gates of a cell.
     projected (B, T, G C, H, W)   initial (B, C, H, W), any real numbers
@@ -34,6 +37,7 @@ Scan = Callable[[Tensor, Tensor, Gate], tuple[Tensor, Tensor]]
 
 # Channels of `projected` for each hidden channel, candidate included.
 NUM_PROJECTIONS: dict[Gate, int] = {"lstm": 3, "gru": 2, "explstm": 3}
+
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Type in which the state is carried: float32, or float64 for float64."""
@@ -204,9 +208,7 @@ def _candidate_grad(part: Tensor, grad: Tensor, value: Tensor) -> None:
     torch.add(below, above, alpha=0.75, out=part)
 
 
-def _empty_projected(
-    value: Tensor, gate: Gate, channels_last: bool
-) -> tuple[Tensor, list[Tensor]]:
+def _empty_projected(value: Tensor, gate: Gate, channels_last: bool) -> tuple[Tensor, list[Tensor]]:
     """Room for the gradient of `projected`, in its memory format, and its parts."""
     batch, steps, channels, height, width = value.shape
     channels *= NUM_PROJECTIONS[gate]

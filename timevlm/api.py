@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -35,6 +36,9 @@ from timevlm.video.identity import file_sha256
 from timevlm.video.limits import DecodeLimits
 from timevlm.video.reader import open_video
 from timevlm.video.sampling import SamplingPlan
+
+if TYPE_CHECKING:
+    from timevlm.prefilter import Prefilter
 
 MEMORY_SUFFIX = ".tvm"
 MAX_ANSWER_TOKENS = 48
@@ -120,27 +124,36 @@ class TimeVLM:
         progress: Progress | None = None,
         isolate: bool = False,
         limits: DecodeLimits | None = None,
+        prefilter: "Prefilter | str | None" = None,
     ) -> VideoMemory:
         """Watch a video in one streaming pass and return the memory of it.
 
         `source` is a file, or a stream of `FrameBatch` with an attribute `planned_seconds` (see
         `timevlm.video.frames.TensorFrames`). `plan` overrides fps, start, end and max_frames.
-        `progress(done, planned)` is called after every batch. Raises `VideoError` or `PlanError`.
+        `progress(done, planned)` is called after every batch. With a `prefilter` (a name, or what
+        `load_prefilter` returned) all frames that the plan would take without a cap are decoded and
+        scored, and `max_frames` of them (256 if nothing is said) are watched, most of them where
+        something happens. Raises `VideoError` or `PlanError`.
         """
         if plan is None:
             plan = self.make_plan(fps=fps, start=start, end=end, max_frames=max_frames)
         if plan.resolution is None:
             plan = replace(plan, resolution=self.frame_size)
+        prefilter, plan = self._prefilter(prefilter, plan)
         if not isinstance(source, str | Path):
-            return self._watch_stream(source, plan, progress)
+            return self._watch_chosen(source, plan, progress, prefilter)
         path = Path(source)
+        decoded = plan if prefilter is None else prefilter.candidates(plan)
         with open_video(
-            path, plan, limits=limits, batch_size=FRAMES_PER_BATCH, isolate=isolate
+            path, decoded, limits=limits, batch_size=FRAMES_PER_BATCH, isolate=isolate
         ) as reader:
-            memory = self._watch_stream(reader, plan, progress)
+            memory = self._watch_chosen(
+                reader, plan, progress, prefilter, end_seconds=reader.info.end_seconds
+            )
             planned = len(reader.planned_seconds)
-            lost = [f"{planned - memory.num_frames} of {planned} frames could not be decoded"]
-            warnings = [*reader.warnings] or (lost if memory.num_frames < planned else [])
+            missing = planned - reader.frames_decoded
+            lost = [f"{missing} of {planned} frames could not be decoded"]
+            warnings = [*reader.warnings] or (lost if missing else [])
             last = float(memory.frame_seconds[-1])
             asked_end = reader.info.end_seconds if plan.end is None else plan.end
             video_end = max(last, min(reader.info.end_seconds, asked_end))
@@ -152,6 +165,34 @@ class TimeVLM:
                 timings=replace(memory.timings, decode=reader.decode_seconds),
                 warnings=tuple(warnings),
             )
+
+    def _prefilter(
+        self, prefilter: "Prefilter | str | None", plan: SamplingPlan
+    ) -> "tuple[Prefilter | None, SamplingPlan]":
+        """The loaded pre-filter, and the plan with the cap and rate that one needs."""
+        if prefilter is None:
+            return None, plan
+        if isinstance(prefilter, str):
+            from timevlm.prefilter import load_prefilter
+
+            prefilter = load_prefilter(prefilter)
+        return prefilter, prefilter.budgeted(plan, self.default_fps)
+
+    def _watch_chosen(
+        self,
+        stream: Iterable[FrameBatch],
+        plan: SamplingPlan,
+        progress: Progress | None,
+        prefilter: "Prefilter | None",
+        end_seconds: float | None = None,
+    ) -> VideoMemory:
+        """Watch the stream, or what the pre-filter chooses of it."""
+        if prefilter is None:
+            return self._watch_stream(stream, plan, progress)
+        focus = prefilter.focus(stream, plan, end_seconds=end_seconds, progress=progress)
+        memory = self._watch_stream(focus, focus.plan, progress)
+        spent = memory.timings.encode + focus.recognize_seconds
+        return replace(memory, timings=replace(memory.timings, encode=spent))
 
     @torch.inference_mode()
     def _watch_stream(

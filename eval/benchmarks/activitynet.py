@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-from eval.benchmarks.base import require_split
 from eval.benchmarks.files import VideoIndex, find_annotation, read_json
 from eval.benchmarks.grounding import GroundingBenchmark, published_recalls
 from eval.records import Sample
@@ -41,9 +40,8 @@ class ActivityNetGrounding(GroundingBenchmark):
         *published_recalls("Time-R1 README", {"Time-R1-7B (RL)": (58.6, 39.0, 21.4, None)}),
     )
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per sentence, sentences stripped of outer spaces."""
-        require_split(self, split)
         wanted = [folder + name for folder in _FOLDERS for name in _FILES[split]]
         path = find_annotation(data, wanted, self.title)
         videos = VideoIndex(data)

@@ -131,12 +131,26 @@ class Benchmark(ABC):
         what = f"{len(samples)} questions, the official {split} split has {expected}"
         return [Problem(level="note", what=what)]
 
-    @abstractmethod
     def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
         """The questions in the file's order, also those whose video is missing.
 
-        Raises InputError if the annotations are absent or not in a known layout.
+        Raises InputError if there is no such split, or if the annotations are absent or not in a
+        known layout.
         """
+        require_split(self, split)
+        try:
+            yield from self.read(data, split, subtitles=subtitles)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            # What a row of another form raises where it is taken apart.
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"the annotations of {self.title} in {data} are not in a known layout ({reason}); "
+                "see docs/eval/benchmarks.md"
+            ) from error
+
+    @abstractmethod
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
+        """What `samples` yields, for a split that exists."""
 
     @abstractmethod
     def prompt(

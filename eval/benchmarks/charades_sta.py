@@ -80,9 +80,8 @@ class CharadesSTA(GroundingBenchmark):
     num_questions = MappingProxyType({"test": 3720})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per line of the file."""
-        require_split(self, split)
         path = find_annotation(data, _CANDIDATES, self.title)
         durations = _durations(data)
         videos = VideoIndex(data)

@@ -1,6 +1,7 @@
 """What the dense captioning benchmarks share: prompts, parsing, the tables of scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from eval.benchmarks import prompts
@@ -86,14 +87,14 @@ def dense_tables(graded: Sequence[Graded], *, uses_meteor: bool) -> Tables:
     """The tables of a dense captioning result; without Java METEOR and SODA_c have no value."""
     scored = [item for item in graded if item.row["gold"]]
     segments = [localisation(_events(item), item.row["gold"]) for item in scored]
-    overall = [_row(name, scored, [s[name] for s in segments]) for name in _SEGMENT_METRICS]
+    overall = _segment_rows(scored, segments, _SEGMENT_METRICS)
     overall.append(_each("CIDEr", scored, matched_caption_score))
     if uses_meteor and meteor_available():
         with Meteor() as meteor:
             overall += _meteor_rows(scored, meteor)
     elif uses_meteor:
         overall += [
-            MetricRow(name=name, value=None, unit="x100", n=0, note=_WITHOUT_METEOR)
+            MetricRow(name=name, value=None, unit="", n=0, note=_WITHOUT_METEOR)
             for name in ("SODA_c", "METEOR")
         ]
     overall.append(
@@ -101,7 +102,7 @@ def dense_tables(graded: Sequence[Graded], *, uses_meteor: bool) -> Tables:
     )
     tables: Tables = {
         "overall": overall,
-        "by tIoU": [_row(name, scored, [s[name] for s in segments]) for name in _AT_THRESHOLDS],
+        "by tIoU": _segment_rows(scored, segments, _AT_THRESHOLDS),
         "counts": counts(graded),
     }
     num_events = sum(len(_events(item)) for item in graded)
@@ -130,6 +131,17 @@ def _soda_by(
     return lambda events, golds: soda(events, golds, scorer, compat_official=compat_official)
 
 
+def _segment_rows(
+    scored: Sequence[Graded], segments: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> list[MetricRow]:
+    """Lines in percent of what `localisation` gives, aligned with the rows."""
+    rows = []
+    for name in names:
+        shares = {id(item): s[name] / 100 for item, s in zip(scored, segments, strict=True)}
+        rows.append(mean_row(name, scored, partial(_value_of, shares), unit="%"))
+    return rows
+
+
 def _each(
     name: str,
     scored: Sequence[Graded],
@@ -137,15 +149,13 @@ def _each(
     *,
     note: str = "",
 ) -> MetricRow:
-    values = [score(_events(item), item.row["gold"]) for item in scored]
-    return _row(name, scored, values, note=note)
+    """One line of a caption score, x100 as papers print it."""
+    values = {id(item): score(_events(item), item.row["gold"]) for item in scored}
+    return mean_row(name, scored, partial(_value_of, values), unit="", note=note)
 
 
-def _row(
-    name: str, scored: Sequence[Graded], values: Sequence[float], *, note: str = ""
-) -> MetricRow:
-    by_sample = {id(item): value for item, value in zip(scored, values, strict=True)}
-    return mean_row(name, scored, lambda item: by_sample[id(item)], unit="x100", note=note)
+def _value_of(values: Mapping[int, float], item: Graded) -> float:
+    return values[id(item)]
 
 
 def _events(item: Graded) -> list[Event]:

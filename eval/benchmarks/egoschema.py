@@ -48,9 +48,8 @@ class EgoSchema(ChoiceBenchmark):
         ),
     )
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per question; in the full split the gold is None."""
-        require_split(self, split)
         videos = VideoIndex(data)
         for row in _rows(data, split):
             answer = row.get("answer")

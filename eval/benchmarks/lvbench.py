@@ -2,19 +2,18 @@
 
 Layout: `video_info.meta.jsonl`, one line per video with its `qa` list, the options inside the
 question text; videos as `{key}.mp4`, in re-hosts also by line number ("00000014.mp4"). Re-hosts
-with one row per question are read too.
+with one row per question are read too, also with the options in `candidates`.
 
 A question has one or more types. The official score counts every question once; TimeViper's
 scorer counts it once per type, which cannot be compared with it, so both are reported.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
+from eval.benchmarks.base import Graded, MetricRow, PublishedScore
 from eval.benchmarks.choice import ChoiceBenchmark
 from eval.benchmarks.files import (
     VideoIndex,
@@ -25,7 +24,7 @@ from eval.benchmarks.files import (
     write_rows,
 )
 from eval.benchmarks.problems import Problem
-from eval.benchmarks.prompts import LETTERS, bracketed, split_question
+from eval.benchmarks.prompts import LETTERS, bracketed, split_question, without_letters
 from eval.benchmarks.tables import accuracy_row
 from eval.records import Prompt, Sample
 from timevlm.errors import InputError
@@ -78,15 +77,12 @@ class LVBench(ChoiceBenchmark):
     num_questions = MappingProxyType({"test": 1549})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per question, in the order of the videos."""
-        require_split(self, split)
         path = find_annotation(data, _CANDIDATES, self.title)
         videos = VideoIndex(data)
         for number, key, info, question in _questions(path):
-            stem, options = split_question(question["question"])
-            if not options:
-                raise InputError(f"question {question['uid']} of {path} holds no (A), (B) lines")
+            stem, options = _options(question, path)
             official = f"videos/{info.get('video_path') or key + '.mp4'}"
             video = videos.find(official) or videos.find(f"videos/{number:08d}.mp4") or official
             yield Sample(
@@ -96,7 +92,7 @@ class LVBench(ChoiceBenchmark):
                 video=video,
                 question=stem,
                 options=options,
-                gold=LETTERS.index(question["answer"].strip()),
+                gold=_gold(str(question["answer"]), options, path),
                 cluster=key,
                 tags={
                     "question_type": _labels(question.get("question_type")),
@@ -138,25 +134,42 @@ class LVBench(ChoiceBenchmark):
 
 
 def _questions(path: Path) -> Iterator[tuple[int, str, Mapping[str, Any], Mapping[str, Any]]]:
-    """(video number from 0, video key, video row, question) of nested and of flat files."""
+    """(video number from 0, video key, video row, question) of nested and of flat files.
+
+    Flat rows without a uid get the number of their line.
+    """
     rows = read_rows(path)
-    if rows and "qa" not in rows[0]:
-        keys = ("uid", "question", "answer")
+    if not rows or "qa" not in rows[0]:
         order: dict[str, int] = {}
-        for row in rows:
-            require(row, keys, path)
-            key = str(row.get("key") or Path(str(row.get("video_path", ""))).stem)
-            yield order.setdefault(key, len(order)), key, row, row
+        for line, row in enumerate(rows):
+            require(row, ("question", "answer"), path)
+            name = str(row.get("key") or row.get("video") or row.get("video_path") or "")
+            key = Path(name).name.removesuffix(".mp4")
+            yield order.setdefault(key, len(order)), key, row, {"uid": f"line{line}", **row}
         return
-    uids = Counter(str(question.get("uid")) for row in rows for question in row["qa"])
-    repeated = sorted(uid for uid, count in uids.items() if count > 1)
-    if repeated:
-        raise InputError(f"{path} has questions with the same uid: {', '.join(repeated[:5])}")
     for number, row in enumerate(rows):
         require(row, ("key", "qa"), path)
         for question in row["qa"]:
             require(question, ("uid", "question", "answer"), path)
             yield number, str(row["key"]), row, question
+
+
+def _options(question: Mapping[str, Any], path: Path) -> tuple[str, tuple[str, ...]]:
+    """Stem and options, which are inside the question or, in some copies, beside it."""
+    if "candidates" in question:
+        return question["question"].strip(), without_letters(question["candidates"])
+    stem, options = split_question(question["question"])
+    if not options:
+        raise InputError(f"question {question['uid']} of {path} holds no lines (A), (B), ...")
+    return stem, options
+
+
+def _gold(answer: str, options: Sequence[str], path: Path) -> int:
+    """The option of an answer "B" or "(B) text"."""
+    letter = answer.strip().lstrip("(")[:1]
+    if not letter or letter not in LETTERS[: len(options)]:
+        raise InputError(f"the answer {answer!r} in {path} is none of {len(options)} letters")
+    return LETTERS.index(letter)
 
 
 def _labels(value: Any) -> list[str]:

@@ -94,9 +94,8 @@ class MLVU(ChoiceBenchmark):
     num_questions = MappingProxyType({"dev": 2175, "test": 502})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per multiple-choice question."""
-        require_split(self, split)
         videos = VideoIndex(data)
         for number, row, folder, path in _rows(data, split):
             require(row, ("question",), path)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
+from eval.benchmarks.base import Graded, MetricRow, PublishedScore
 from eval.benchmarks.choice import ChoiceBenchmark, gold_of_text
 from eval.benchmarks.files import (
     VideoIndex,
@@ -98,9 +98,8 @@ class MVBench(ChoiceBenchmark):
     num_questions = MappingProxyType({"test": 4000})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per question, task after task; `clip` is the official [start, end]."""
-        require_split(self, split)
         videos = VideoIndex(data)
         for task, path in _task_files(data):
             for number, row in enumerate(read_rows(path)):

@@ -88,9 +88,8 @@ class TempCompass(ChoiceBenchmark):
         ),
     )
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per question, task after task."""
-        require_split(self, split)
         videos = VideoIndex(data)
         for task in TASKS if split == "all" else (split,):
             for number, (video, dimension, row) in enumerate(_rows(data, task)):

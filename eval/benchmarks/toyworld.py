@@ -24,7 +24,6 @@ from eval.benchmarks.base import (
     Row,
     Style,
     Tables,
-    require_split,
 )
 from eval.benchmarks.choice import choice_tables, grade_index, grade_text
 from eval.benchmarks.dense import dense_tables, grade_events, grade_events_text
@@ -49,9 +48,8 @@ class ToyWorld(Benchmark):
     splits = ("all", *TASKS)
     task = "choice"
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """All samples of a video follow each other, so that they can share its memory."""
-        require_split(self, split)
         return load_toyworld(data, TASKS if split == "all" else (split,))
 
     def prompt(

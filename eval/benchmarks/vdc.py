@@ -27,7 +27,6 @@ from eval.benchmarks.base import (
     Row,
     Style,
     Tables,
-    require_split,
 )
 from eval.benchmarks.files import (
     FETCHED,
@@ -129,9 +128,8 @@ class VDC(Benchmark):
     hub = "wchai/lmms_VDC_test"
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per task and video, its questions in `extra["qa"]`."""
-        require_split(self, split)
         videos = VideoIndex(data)
         for task in TASKS if split == "all" else (split,):
             for video, name, caption, questions in _captions(data, task):
@@ -176,9 +174,8 @@ class VDC(Benchmark):
 
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
         """The counts, and a line that says that VDCscore waits for a judge."""
-        line = MetricRow(
-            name="VDCscore", value=None, unit="%", n=0, note="needs a judge model: give --judge"
-        )
+        note = "needs a judge model, see docs/eval/benchmarks.md"
+        line = MetricRow(name="VDCscore", value=None, unit="%", n=0, note=note)
         return {"overall": [line], "counts": counts(self.regrade(rows, rules))}
 
     def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
@@ -187,6 +184,7 @@ class VDC(Benchmark):
         `compat_official` lines leave out videos with a zero, as the published script does.
         """
         graded = self.regrade(rows, rules)
+        asked = [item for item in graded if item.row["extra"]["qa"]]
         found: dict[str, list[tuple[Graded, JudgedVideo]]] = {}
         captions = [
             CaptionedVideo(
@@ -194,10 +192,10 @@ class VDC(Benchmark):
                 caption=item.grade.parsed or "",
                 questions=item.row["extra"]["qa"],
             )
-            for item in graded
+            for item in asked
         ]
         judged = judge_captions(captions, judge)
-        for item, video in zip(graded, judged, strict=True):
+        for item, video in zip(asked, judged, strict=True):
             found.setdefault(item.row["tags"]["task"], []).append((item, video))
         numbers = counts(graded)
         unread = sum(video.num_unparsed for video in judged)

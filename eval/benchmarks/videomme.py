@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from eval.benchmarks.base import Graded, MetricRow, PublishedScore, require_split
+from eval.benchmarks.base import Graded, MetricRow, PublishedScore
 from eval.benchmarks.choice import ChoiceBenchmark
 from eval.benchmarks.files import (
     FETCHED,
@@ -84,9 +84,8 @@ class VideoMME(ChoiceBenchmark):
     num_questions = MappingProxyType({"test": 2700})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per row; `subtitle` is set where the run uses them and the file exists."""
-        require_split(self, split)
         path = find_annotation(data, _CANDIDATES, self.title)
         videos = VideoIndex(data)
         for row in read_rows(path):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-from eval.benchmarks.base import PublishedScore, require_split
+from eval.benchmarks.base import PublishedScore
 from eval.benchmarks.dense import DenseCaptionBenchmark
 from eval.benchmarks.files import VideoIndex, find_annotation, read_json
 from eval.records import Sample
@@ -39,9 +39,8 @@ class YouCook2(DenseCaptionBenchmark):
     num_questions = MappingProxyType({"val": 457})
     published = tuple(_published())
 
-    def samples(self, data: Path, split: str, *, subtitles: bool = False) -> Iterator[Sample]:
+    def read(self, data: Path, split: str, *, subtitles: bool) -> Iterator[Sample]:
         """One sample per video of the subset."""
-        require_split(self, split)
         path = find_annotation(data, _CANDIDATES, self.title)
         content = read_json(path)
         if not isinstance(content, dict) or "database" not in content:

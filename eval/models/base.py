@@ -4,18 +4,19 @@ Work on a video has two stages, so that the next video can be decoded while the 
 this one. `decode` runs in a background thread and touches no model; `watch` and `Session.answer`
 run in the main thread. All questions of a video go to one session, which holds whatever the model
 keeps of the video: TimeVLM's memory, or just the frames.
+
+Nothing here imports torch: scoring and checking need these types too.
 """
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from eval.models.frames import VideoRequest
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm.video import DecodeLimits
@@ -42,6 +43,16 @@ class ModelSettings:
     def option_values(self) -> dict[str, Any]:
         """`options` as a dict."""
         return dict(self.options)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoRequest:
+    """Which frames of which video."""
+
+    path: Path
+    sampling: Sampling
+    clip: tuple[float, float] | None = None
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
 
 
 class Session(ABC):

@@ -8,8 +8,7 @@ span. `blind` looks at the words alone (the longest option; the middle of the vi
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.models.base import ModelSettings, Session, VideoModel, digest
-from eval.models.frames import VideoRequest, video_span
+from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest, digest
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import InputError
@@ -109,6 +108,8 @@ class _WordsOnlySession(Session):
         if isinstance(duration, int | float):
             return 0.0, float(duration)
         if self._bounds is None:
+            from eval.models.frames import video_span
+
             self._bounds = video_span(self._request)
         return self._bounds
 
@@ -139,6 +140,8 @@ class BlindfoldedModel(VideoModel):
 
     def decode(self, request: VideoRequest) -> _Length:
         """The length alone: prompts may name it."""
+        from eval.models.frames import video_span
+
         start, end = video_span(request)
         return _Length(end - start)
 

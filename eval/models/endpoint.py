@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.models.base import ModelSettings, Session, VideoModel, digest
-from eval.models.frames import Clip, VideoRequest, no_frames, read_clip, video_span
+from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest, digest
+from eval.models.frames import Clip, no_frames, read_clip, video_span
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import InputError, ModelError

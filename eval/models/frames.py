@@ -5,27 +5,16 @@ stop a run.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from eval.sampling import Sampling
+from eval.models.base import VideoRequest
 from timevlm import SamplingPlan
-from timevlm.video import DecodeLimits, FrameBatch, FrameReader, open_video
+from timevlm.video import FrameBatch, FrameReader, open_video
 
 BATCH_FRAMES = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoRequest:
-    """Which frames of which video."""
-
-    path: Path
-    sampling: Sampling
-    clip: tuple[float, float] | None = None
-    limits: DecodeLimits = field(default_factory=DecodeLimits)
 
 
 class Frames:

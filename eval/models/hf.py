@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, StoppingCriteria
 
-from eval.models.base import ModelSettings, Session, VideoModel
-from eval.models.frames import Clip, VideoRequest, no_frames, read_clip
+from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest
+from eval.models.frames import Clip, no_frames, read_clip
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import InputError, ModelError

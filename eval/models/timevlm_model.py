@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from eval.models.base import ModelSettings, Session, VideoModel
-from eval.models.frames import Frames, VideoRequest, open_frames
+from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest
+from eval.models.frames import Frames, open_frames
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import (
@@ -99,7 +99,9 @@ class _TimeVLMSession(Session):
         self.frame_seconds = memory.frame_seconds.tolist()
         self.duration_seconds = duration_seconds
         ids, _ = self._vlm.processor.video_ids(self.frame_seconds)
-        self._video_tokens = len(ids)
+        self._video_tokens = self._tokens_kept = len(ids)
+        for compression in self._vlm.model.config.llm.transv:
+            self._tokens_kept = compression.num_kept(self._video_tokens, self._tokens_kept)
 
     def shown(self, sample: Sample, prompt: Prompt) -> Prompt:
         """The question alone where the model answers natively."""
@@ -160,10 +162,17 @@ class _TimeVLMSession(Session):
             last_frame_seconds=self.frame_seconds[-1],
             tokens_in=self._video_tokens + len(self._vlm.processor.prompt_ids(sample.question)),
             warnings=(*memory.warnings, *reply.warnings),
-            details={"memory_bytes": memory.nbytes} if self._is_first else {},
+            details=self._details(),
         )
         self._is_first = False
         return reply
+
+    def _details(self) -> dict[str, Any]:
+        """Vision tokens that the last layers see; once a video, the bytes of its memory."""
+        details: dict[str, Any] = {"tokens_kept": self._tokens_kept}
+        if self._is_first:
+            details["memory_bytes"] = self._memory.nbytes
+        return details
 
 
 def with_options(vlm: TimeVLM, options: dict[str, Any]) -> TimeVLM:

@@ -1,7 +1,7 @@
 """MoViNet's configurations: the architectures A0 to A5 as tables, and what a variant switches.
 
 Kondratyuk et al., "MoViNets: Mobile Video Networks for Efficient Video Recognition" (CVPR 2021,
-arXiv 2103.11511), appendix, Tables 8 to 13; the tables below are those of the released networks.
+arXiv 2103.11511), appendix; the tables below are those of the released networks.
 "base" is the plain 3-D network; "stream" the causal one with stream buffers, whose 3-D depthwise
 convolutions are factorised in a spatial and a temporal one, as released.
 """
@@ -98,7 +98,7 @@ class Published:
     resolution: int
     num_frames: int
     gflops: float  # per clip, a multiply-add counted once
-    megaparameters: float  # paper, Table 2
+    megaparameters: float
     checkpoint_megabytes: float  # of the base network, float32
     base_top1: float
     stream_top1: float
@@ -211,7 +211,8 @@ _ARCHITECTURES: dict[str, tuple[int, tuple[_Row, ...], int]] = {
     ),
 }
 
-# GFLOPs and parameters: the paper, Table 2. Checkpoint sizes and top-1: the release.
+# GFLOPs and parameters: the paper. Checkpoint sizes and top-1: the release, whose networks from A2
+# on are larger than the paper's.
 PUBLISHED = {
     "a0": Published(
         resolution=172,

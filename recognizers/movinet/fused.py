@@ -1,8 +1,8 @@
 """The same MoViNet for inference: fewer and cheaper operations, equal logits, the same state.
 
 What is done, and why it is the same function:
-- Batch norms are folded into the convolutions before them, and a block's ReZero scale into its
-  projection: both are affine.
+- Batch norms are folded into the convolutions before them, a block's ReZero scale into its
+  projection, a hard sigmoid's slope into the layer before: all are affine.
 - Everything lies channels-last, (B, T, H, W, C): a pointwise convolution is then one matrix
   product, and depthwise kernels run on contiguous channels; activations and gates work in place on
   tensors that nothing else reads.
@@ -34,6 +34,8 @@ from recognizers.errors import RecognizerError
 from recognizers.movinet.layers import (
     Block,
     ConvNorm,
+    HardSigmoid,
+    SqueezeExcite,
     TemporalConv,
     average_pool_by_two,
     cumulative_mean,
@@ -162,31 +164,52 @@ class _Temporal(nn.Module):
         past = None if buffer is None else buffer.movedim(2, -1)
         length = x.shape[1]
         newest = self.length - 1 if self.is_causal else self.length // 2
-        out = self._weighted(x, newest, None)
-        for tap in range(self.length):
+        taps = self.weight.unbind()
+        out = self._weighted(x, taps[newest], None)
+        for tap, weight in enumerate(taps):
             shift = newest - tap  # output t reads frame t - shift
             if shift == 0:
                 continue
             inside = length - abs(shift)
             if inside > 0:
                 source, target = max(-shift, 0), max(shift, 0)
-                self._weighted(x.narrow(1, source, inside), tap, out.narrow(1, target, inside))
+                self._weighted(x.narrow(1, source, inside), weight, out.narrow(1, target, inside))
             if past is not None:
                 outside = min(shift, length)
-                self._weighted(past.narrow(1, tap, outside), tap, out.narrow(1, 0, outside))
+                self._weighted(past.narrow(1, tap, outside), weight, out.narrow(1, 0, outside))
         if past is not None:
             buffer = _advance(past, x).movedim(-1, 2)
         return self.activation(out), buffer
 
-    def _weighted(self, x: Tensor, tap: int, out: Tensor | None) -> Tensor:
+    def _weighted(self, x: Tensor, weight: Tensor, out: Tensor | None) -> Tensor:
         """Frames through one tap: added to `out` in place, or to the bias where there is none."""
         if self.kernel > 1:
             bias = self.bias if out is None else None
-            y = _convolve(x, self.weight[tap], bias, self.stride, x.shape[-1])
+            y = _convolve(x, weight, bias, self.stride, x.shape[-1])
             return y if out is None else out.add_(y)
         if out is None:
-            return torch.addcmul(self.bias, x, self.weight[tap])
-        return out.addcmul_(x, self.weight[tap])
+            return torch.addcmul(self.bias, x, weight)
+        return out.addcmul_(x, weight)
+
+
+class _Gates(nn.Module):
+    """Squeeze-excite without the gating itself; see layers.SqueezeExcite.gates."""
+
+    def __init__(self, layer: SqueezeExcite) -> None:
+        super().__init__()
+        self.layer = copy.deepcopy(layer).requires_grad_(False)
+        self.activation = _IN_PLACE[type(layer.activation)]
+        self.is_hard = isinstance(layer.gate, HardSigmoid)
+        if self.is_hard:  # clip(0.2 x + 0.5, 0, 1), the affine part folded
+            self.layer.expand.weight.mul_(0.2)
+            self.layer.expand.bias.mul_(0.2).add_(0.5)
+
+    def forward(self, space: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Averages over the picture (B, T, C) -> gates (B, T, C), and the new total."""
+        pooled, total = self.layer.pool(space, total, counts)
+        hidden = self.activation(self.layer.reduce(pooled))
+        gates = self.layer.expand(hidden)
+        return (gates.clamp_(0.0, 1.0) if self.is_hard else gates.sigmoid_()), total
 
 
 class _FoldedBlock(nn.Module):
@@ -197,7 +220,7 @@ class _FoldedBlock(nn.Module):
         self.expand = _Pointwise(block.expand)
         self.spatial = _Spatial(block.spatial) if block.spatial is not None else None
         self.temporal = _Temporal(block.temporal) if block.temporal is not None else None
-        self.squeeze = copy.deepcopy(block.squeeze)
+        self.squeeze = _Gates(block.squeeze) if block.squeeze is not None else None
         self.project = _Pointwise(block.project, block.scale)
         self.skip = _Pointwise(block.skip) if block.skip is not None else None
         self.pool = None
@@ -215,7 +238,7 @@ class _FoldedBlock(nn.Module):
             branch, buffer = self.temporal(branch, buffer)
         if self.squeeze is not None:
             pooled = branch.mean(dim=(2, 3))
-            gates, total = self.squeeze.gates(pooled, total, stream.counts)
+            gates, total = self.squeeze(pooled, total, stream.counts)
             branch.mul_(gates[:, :, None, None])
         skip = x if self.pool is None else _average_pool_by_two(x, self.pool)
         if self.skip is not None:

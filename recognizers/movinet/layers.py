@@ -81,7 +81,8 @@ def cumulative_mean(x: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, T
     Returns:
         The mean (B, T, C) in x's type, and the new sum.
     """
-    totals = x.float().cumsum(dim=1) + total[:, None]
+    sums = x.float() if x.shape[1] == 1 else x.float().cumsum(dim=1)
+    totals = sums + total[:, None]
     return (totals / counts[..., None]).to(x.dtype), totals[:, -1]
 
 
@@ -203,6 +204,11 @@ class SqueezeExcite(nn.Module):
 
     def gates(self, space: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Gates (B, T, C) of frames whose averages over the picture are `space` (B, T, C)."""
+        pooled, total = self.pool(space, total, counts)
+        return self.gate(self.expand(self.activation(self.reduce(pooled)))), total
+
+    def pool(self, space: Tensor, total: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """What the gates are computed from: averages over time, over space, or both (B, T, C')."""
         pooled = space
         if self.squeeze_type != "2d":
             if self.causal:
@@ -214,7 +220,7 @@ class SqueezeExcite(nn.Module):
         if self.position_scale is not None:
             encoding = position_encoding(counts - 1, pooled.shape[-1])
             pooled = pooled + (self.position_scale * encoding).to(pooled.dtype)
-        return self.gate(self.expand(self.activation(self.reduce(pooled)))), total
+        return pooled, total
 
 
 class Block(nn.Module):

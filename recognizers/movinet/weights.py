@@ -16,7 +16,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -189,7 +188,7 @@ def load_published(
         )
     ours = {}
     for name, our_name in table.items():
-        value = torch.as_tensor(np.asarray(tensors[name]))
+        value = torch.as_tensor(tensors[name])
         ours[our_name] = _from_tensorflow(value, our_name) if release == "tensorflow" else value
     config = replace(config, num_classes=len(ours["classifier.bias"]))
     model = MoViNet(config, labels)
@@ -232,6 +231,8 @@ def _recognize(names: set[str], release: Release) -> MoViNetConfig:
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".npz":
+            import numpy as np  # needed for this format alone
+
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
         if path.suffix == ".safetensors":

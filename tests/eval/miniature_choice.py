@@ -137,6 +137,24 @@ def lvbench_flat(folder: Path) -> None:
     (folder / "video_info.meta.jsonl").unlink()
 
 
+def lvbench_candidates(folder: Path) -> None:
+    rows = [
+        {
+            "video": f"{number:08}",
+            "type": "tv",
+            "question": "What is on the table?",
+            "candidates": ["(A) A radio", "(B) Two loaves", "(C) A map", "(D) Nothing"],
+            "answer": "(B) Two loaves",
+            "question_type": ["reasoning"],
+            "time_reference": "00:01-00:02",
+        }
+        for number in range(2)
+    ]
+    write_json(folder / "lvbench_clean.json", rows)
+    write_video(folder / "videos/00000000.mp4", 1)
+    write_video(folder / "videos/00000001.mp4", 2)
+
+
 LVB_ROWS = [
     {
         "video_id": "zzLB01",

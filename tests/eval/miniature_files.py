@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 FPS, SECONDS = 4, 4
 SIDES = (48, 64)  # height, width
@@ -48,11 +49,11 @@ def write_jsonl(path: Path, rows: Sequence[dict]) -> None:
 
 
 def write_parquet(path: Path, rows: Sequence[dict]) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
+    """Skips the test where pyarrow (extra `eval`) is not installed."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -16,6 +16,7 @@ _BUILDERS: dict[tuple[str, str], Callable[[Path], None]] = {
     ("lvbench", "official"): choice.lvbench,
     ("lvbench", "numbered"): choice.lvbench_numbered,
     ("lvbench", "flat"): choice.lvbench_flat,
+    ("lvbench", "candidates"): choice.lvbench_candidates,
     ("longvideobench", "official"): choice.longvideobench,
     ("longvideobench", "parquet"): choice.longvideobench_parquet,
     ("mlvu", "official"): choice.mlvu,

@@ -5,9 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from eval.models.base import Session, VideoModel, digest
+from eval.models.base import Session, VideoModel, VideoRequest, digest
 from eval.models.baselines import ConstantModel
-from eval.models.frames import VideoRequest
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from eval.settings import RunSettings

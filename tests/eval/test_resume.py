@@ -112,6 +112,19 @@ def test_two_writers_of_one_shard_share_the_work(tmp_path: Path) -> None:
     assert same_scores(data, finish(data, out), tmp_path)
 
 
+def test_processes_may_start_at_the_same_moment(tmp_path: Path) -> None:
+    data = make_toyworld(tmp_path / "data", num_videos=2, num_questions=1)
+    for attempt in range(5):
+        shards = [Shard(index=index, count=4, helps=True) for index in range(4)]
+        processes = start(data, tmp_path / f"out{attempt}", shards, tmp_path / "log")
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * 4
+        assert sorted(raw_ids(tmp_path / f"out{attempt}")) == [
+            f"toyworld:test:00{v}-q0" for v in (0, 1)
+        ]
+
+
 def test_the_number_of_shards_may_change_between_runs(tmp_path: Path) -> None:
     data = make_toyworld(tmp_path / "data", num_videos=9, num_questions=2)
     out = tmp_path / "out"

@@ -32,17 +32,17 @@ def smooth_pictures(count: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("path", clip_files())
-@pytest.mark.parametrize("side", [96, 224])
-def test_edges_of_real_frames_are_opencvs(path, side: int) -> None:
+def test_edges_of_real_frames_are_opencvs(path) -> None:
     from timevlm.video import SamplingPlan, open_video
 
     pytest.importorskip("cv2")
-    plan = SamplingPlan(fps=0.5, resolution=(side, side))
+    plan = SamplingPlan(fps=1, resolution=(224, 224))
     with open_video(path, plan, batch_size=4, workers=1) as reader:
         frames = torch.cat([batch.pixels for batch in islice(reader, 1)])
-    expected = np.stack([opencv_edges(frame) for frame in frames])
-    assert expected.any()
-    assert (edge_maps(frames).numpy() != expected).mean() <= DIFFERENT_SHARE
+    for pictures in (frames, frames[:, :, ::2, ::2]):
+        expected = np.stack([opencv_edges(picture) for picture in pictures])
+        assert expected.any()
+        assert (edge_maps(pictures).numpy() != expected).mean() <= DIFFERENT_SHARE
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 64), (61, 47), (96, 96)])

@@ -6,20 +6,77 @@ Libraries that take long to import are imported inside the commands.
 """
 
 import errno
+import importlib
 import sys
+from dataclasses import dataclass
 
 import click
 
 from timevlm.cli.commands import ask, caption, chat, ground, watch
 from timevlm.cli.maintenance import cache, doctor
+from timevlm.cli.recognize import recognize
+from timevlm.cli.segments import segments
 from timevlm.errors import TimeVLMError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
+@dataclass(frozen=True, kw_only=True)
+class LazyCommand:
+    """A command that is imported when it is run; its line in the help is written here."""
+
+    module: str
+    attribute: str
+    short_help: str
+
+
+LAZY_COMMANDS = {
+    "eval": LazyCommand(
+        module="eval.cli",
+        attribute="evaluation",
+        short_help="Score a model on a benchmark; interrupted or killed runs go on...",
+    ),
+    "synth": LazyCommand(
+        module="timevlm.cli.synth",
+        attribute="synth",
+        short_help="Render ToyWorld-QA, videos with exact answers, into DIR; an...",
+    ),
+}
+
+
 class OneLineErrors(click.Group):
-    """A group whose commands end with one line on stderr instead of a traceback."""
+    """A group whose commands end with one line on stderr instead of a traceback.
+
+    Besides its own commands it has lazy ones, for which the help imports nothing.
+    """
+
+    lazy_commands: dict[str, LazyCommand] = {}  # noqa: RUF012 - replaced, never changed
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *self.lazy_commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now if it is a lazy one; None for an unknown name."""
+        lazy = self.lazy_commands.get(cmd_name)
+        if lazy is None:
+            return super().get_command(ctx, cmd_name)
+        return getattr(importlib.import_module(lazy.module), lazy.attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing the lazy ones."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(len(name) for name in names)
+        rows = []
+        for name in names:
+            lazy = self.lazy_commands.get(name)
+            if lazy is not None:
+                rows.append((name, lazy.short_help))
+            elif not self.commands[name].hidden:
+                rows.append((name, self.commands[name].get_short_help_str(limit)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the group's own options."""
@@ -79,11 +136,13 @@ def app() -> None:
     timevlm ground video.mp4 "the blue square spins"
     timevlm caption video.mp4 --srt -o video.srt
     timevlm watch video.mp4 -o video.tvm; timevlm chat video.tvm
+    timevlm segments video.mp4 --png timeline.png
     """
 
 
-for command in (ask, ground, caption, watch, chat, cache, doctor):
+for command in (ask, ground, caption, watch, chat, segments, recognize, cache, doctor):
     app.add_command(command)
+app.lazy_commands = LAZY_COMMANDS
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def ask(
     if len(choices) == 1:
         raise ChoiceError(f"one choice, {choices[0]!r}, leaves nothing to choose; give two or more")
     show.check_output(output.path, video)
-    vlm, memory = session.open_video(video, settings)
+    vlm, memory = session.open_video(video, settings, questions)
     answers = [vlm.ask(memory, text, choices=choices or None, seed=seed) for text in questions]
     _print_warnings(line for answer in answers for line in answer.warnings)
     _print_caution(vlm, answers, settings)
@@ -84,7 +84,7 @@ def ground(video: Path, query: str, settings: WatchSettings, output: Output) -> 
     timevlm ground video.mp4 "the blue square spins" --csv -o spans.csv
     """
     show.check_output(output.path, video)
-    vlm, memory = session.open_video(video, settings)
+    vlm, memory = session.open_video(video, settings, [query])
     spans = vlm.ground(memory, query)
     _print_warnings(memory.warnings)
     record = {"query": query, "spans": [span.to_dict() for span in spans]}

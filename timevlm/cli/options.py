@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from timevlm.errors import InputError
+from timevlm.prefilter.names import OFF, prefilter_names
 from timevlm.results import parse_time
 
 Command = Callable[..., Any]
@@ -43,6 +44,7 @@ class WatchSettings:
     start: float | None = None  # seconds
     end: float | None = None  # seconds
     max_frames: int | None = None
+    prefilter: str = OFF
     use_cache: bool = True
     quiet: bool = False
 
@@ -50,7 +52,8 @@ class WatchSettings:
     def plan_flags(self) -> tuple[str, ...]:
         """The flags of the sampling options that were given."""
         names = ("fps", "start", "end", "max_frames")
-        given = (name for name in names if getattr(self, name) is not None)
+        given = [name for name in names if getattr(self, name) is not None]
+        given += ["prefilter"] if self.prefilter != OFF else []
         return tuple("--" + name.replace("_", "-") for name in given)
 
 
@@ -69,6 +72,13 @@ _WATCH_OPTIONS = (
     click.option("--start", type=TimeType(), help="First second, as 90.5 or 1:30.5."),
     click.option("--end", type=TimeType(), help="Last second, as 90.5 or 1:30.5."),
     click.option("--max-frames", type=int, help="Most frames to look at."),
+    click.option(
+        "--prefilter",
+        default=OFF,
+        show_default=True,
+        metavar="auto|off|NAME",
+        help=f"Spend the frames where something happens: {', '.join(prefilter_names())}.",
+    ),
     click.option("--no-cache", is_flag=True, help="Neither use nor keep cached memories."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr."),
 )

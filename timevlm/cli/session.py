@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ import click
 
 from timevlm.cli.options import MEMORY_SUFFIX, WatchSettings
 from timevlm.errors import InputError, MemoryFileError
+from timevlm.prefilter.names import OFF, resolve_name
 from timevlm.results import Timings
 
 if TYPE_CHECKING:
     from timevlm.api import TimeVLM
     from timevlm.memory import VideoMemory
+    from timevlm.prefilter import Prefilter
     from timevlm.video.sampling import SamplingPlan
 
 
@@ -42,18 +44,22 @@ def silence_libraries() -> None:
         warnings.filterwarnings("ignore", module=module)
 
 
-def open_video(video: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoMemory"]:
+def open_video(
+    video: Path, settings: WatchSettings, questions: Sequence[str] = ()
+) -> tuple["TimeVLM", "VideoMemory"]:
     """The model and what it remembers of VIDEO, a video file or a saved memory.
 
-    What can be refused without the model is refused before it is loaded.
+    `questions` tell a pre-filter what to look for. What can be refused without the model is refused
+    before it is loaded.
     """
     if video.suffix == MEMORY_SUFFIX:
         return _open_memory(video, settings)
     _check_video(video, settings)
     vlm = load_model(settings.model, settings.device)
     plan = vlm.make_plan(**_sampling(settings))
+    prefilter = _prefilter(settings, questions)
     watch = _watch_with_cache if settings.use_cache else _watch
-    return vlm, watch(vlm, video, settings, plan)
+    return vlm, watch(vlm, video, settings, plan, prefilter)
 
 
 def _open_memory(path: Path, settings: WatchSettings) -> tuple["TimeVLM", "VideoMemory"]:
@@ -76,6 +82,8 @@ def _check_video(video: Path, settings: WatchSettings) -> None:
 
     check_file(video, DecodeLimits())
     SamplingPlan(**_sampling(settings))
+    if settings.prefilter != OFF:
+        resolve_name(settings.prefilter)
 
 
 def _sampling(settings: WatchSettings) -> dict[str, Any]:
@@ -83,14 +91,29 @@ def _sampling(settings: WatchSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
+def _prefilter(settings: WatchSettings, questions: Sequence[str]) -> "Prefilter | None":
+    if settings.prefilter == OFF:
+        return None
+    from timevlm.prefilter import load_prefilter
+
+    return load_prefilter(settings.prefilter).about(*questions)
+
+
 def _watch_with_cache(
-    vlm: "TimeVLM", video: Path, settings: WatchSettings, plan: "SamplingPlan"
+    vlm: "TimeVLM",
+    video: Path,
+    settings: WatchSettings,
+    plan: "SamplingPlan",
+    prefilter: "Prefilter | None",
 ) -> "VideoMemory":
     from timevlm.cache import MemoryCache, cache_key
     from timevlm.video.identity import file_sha256
 
     sha256 = file_sha256(video)
-    key = cache_key(video_sha256=sha256, plan=plan.to_dict(), model_fingerprint=vlm.fingerprint)
+    asked = plan.to_dict()
+    if prefilter is not None:
+        asked["prefilter"] = prefilter.identity()
+    key = cache_key(video_sha256=sha256, plan=asked, model_fingerprint=vlm.fingerprint)
     cache = MemoryCache(warn=print_warning)
 
     def load(path: Path) -> "VideoMemory":
@@ -103,7 +126,7 @@ def _watch_with_cache(
     if found is not None:
         print_note(f"using the cached memory of {video} (--no-cache watches again)", settings)
         return replace(_reused(found), video_path=str(video))
-    memory = _watch(vlm, video, settings, plan)
+    memory = _watch(vlm, video, settings, plan, prefilter)
     # A file that changed while it was watched must not be found under its old content.
     if memory.video_sha256 == sha256:
         cache.put(key, memory)
@@ -116,10 +139,15 @@ def _reused(memory: "VideoMemory") -> "VideoMemory":
 
 
 def _watch(
-    vlm: "TimeVLM", video: Path, settings: WatchSettings, plan: "SamplingPlan"
+    vlm: "TimeVLM",
+    video: Path,
+    settings: WatchSettings,
+    plan: "SamplingPlan",
+    prefilter: "Prefilter | None",
 ) -> "VideoMemory":
+    extra = {} if prefilter is None else {"prefilter": prefilter}
     with watching_progress(video.name, settings) as progress:
-        return vlm.watch(video, plan=plan, progress=progress, isolate=True)
+        return vlm.watch(video, plan=plan, progress=progress, isolate=True, **extra)
 
 
 @contextlib.contextmanager
@@ -149,6 +177,7 @@ def watching_progress(
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("watch", total=None)
+        # A total that changes (a pre-filter's candidates, then the chosen frames) begins anew.
         yield lambda done, planned: bar.update(task, completed=done, total=planned)
 
 

@@ -71,6 +71,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[Line]:
         "fps": lambda value: f"{value:g} frames/s",
         "max_frames": lambda value: f"at most {value} frames",
         "resolution": lambda value: f"{value[1]}x{value[0]} pixels",
+        "focus": lambda value: f"focused on {len(value)} segment{'s' * (len(value) != 1)}",
     }
     if plan.get("mode") not in (None, "auto"):
         forms["mode"] = lambda value: f"mode {value}"

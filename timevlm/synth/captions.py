@@ -1,7 +1,7 @@
 """Dense captions: one sentence a scene, with the scene's exact times."""
 
-from timevlm.synth.full.captions import make_full_captions
-from timevlm.synth.full.spec import FullVideo
+from timevlm.synth.full.captions import make_full_captions, object_phrase
+from timevlm.synth.full.spec import FullObject, FullVideo
 from timevlm.synth.palette import MOTIONS
 from timevlm.synth.spec import ObjectSpec, VideoSpec
 from timevlm.synth.wording import an, join_phrases
@@ -23,6 +23,8 @@ def make_captions(spec: VideoSpec) -> list[tuple[float, float, str]]:
 
 def caption_phrase(item: ObjectSpec) -> str:
     """One object as a caption says it; the medium size goes without saying."""
+    if isinstance(item, FullObject):
+        return object_phrase(item)
     size = "" if item.size == "medium" else f"{item.size} "
     change = f" that turns {item.changed_colour}" if item.changes else ""
     return f"{an(f'{size}{item.colour} {item.shape}')}{change} {MOTIONS[item.motion].does}"

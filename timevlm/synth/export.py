@@ -1,8 +1,6 @@
 """Videos of the world as H.264 files, for demos and for tests of the real decoding path."""
 
 import math
-import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import av
 import torch
 
 from timevlm.errors import InputError
+from timevlm.synth.files import whole_file
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec
 
@@ -38,20 +37,8 @@ def write_video(
         raise InputError(
             f"{width}x{height} at {fps} fps cannot be written; use even sides and a rate from 1"
         )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(suffix=path.suffix or ".mp4", dir=path.parent)
-    os.close(handle)
-    try:
+    with whole_file(Path(path)) as partial:
         _encode(spec, partial, fps, size, crf)
-        # mkstemp makes private files; a finished video gets the permissions any other new file
-        # would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def _encode(spec: VideoSpec, path: str, fps: int, size: tuple[int, int], crf: int) -> None:

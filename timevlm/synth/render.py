@@ -63,12 +63,14 @@ def _render_basic_frames(
     for spec, seconds in requests:
         starts = torch.tensor([s.start_seconds for s in spec.scenes], dtype=torch.float64)
         index = torch.searchsorted(starts, seconds, right=True) - 1
+        # Scenes that no frame shows cost nothing, so hours can be painted a piece at a time.
+        used, index = torch.unique(index, return_inverse=True)
         frame_scene.append(index + len(scenes))
         frame_seconds.append(seconds)
         # A multiplicative hash of seed and milliseconds spreads neighbouring frames over the bank.
         ticks = (seconds * 1000).round().long() + spec.seed % 65536 * 7919
         frame_noise.append((ticks * 2654435761 >> 16) % _NOISE_BANK)
-        scenes.extend(spec.scenes)
+        scenes.extend(spec.scenes[i] for i in used.tolist())
     height, width = size
     if not scenes:
         return torch.empty((0, 3, height, width), dtype=torch.uint8, device=device)

@@ -8,6 +8,7 @@ import colorsys
 import itertools
 import math
 import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def sample_video(seed: int, *, split: str = "train", level: str = "basic") -> Vi
     cuts = _sample_cuts(rng)
     scenes: list[SceneSpec] = []
     for start, end in itertools.pairwise(cuts):
-        scenes.append(_sample_scene(rng, start, end, scenes[-1] if scenes else None))
+        scenes.append(sample_basic_scene(rng, start, end, scenes[-1] if scenes else None))
     return VideoSpec(seed=seed, split=split, duration_seconds=cuts[-1] / 10, scenes=tuple(scenes))
 
 
@@ -115,14 +116,22 @@ def _sample_cuts(rng: random.Random) -> list[int]:
             return cuts
 
 
-def _sample_scene(
-    rng: random.Random, start: int, end: int, previous: SceneSpec | None
+def sample_basic_scene(
+    rng: random.Random,
+    start: int,
+    end: int,
+    previous: SceneSpec | None,
+    shapes: Sequence[str] = SHAPES,
 ) -> SceneSpec:
+    """A scene of level "basic" between two times in tenths, unlike the previous one.
+
+    There are at most as many objects as `shapes` to choose from.
+    """
     background = _sample_background(rng)
     while previous is not None and _too_alike(background, previous.background):
         background = _sample_background(rng)
     while True:
-        objects = _sample_objects(rng, start, end)
+        objects = _sample_objects(rng, start, end, shapes)
         looks = {(item.shape, item.colour) for item in objects}
         if previous is None or looks != {(o.shape, o.colour) for o in previous.objects}:
             break
@@ -157,9 +166,12 @@ def _too_alike(background: Background, other: Background) -> bool:
     return distance < 60.0
 
 
-def _sample_objects(rng: random.Random, start: int, end: int) -> tuple[ObjectSpec, ...]:
+def _sample_objects(
+    rng: random.Random, start: int, end: int, allowed_shapes: Sequence[str]
+) -> tuple[ObjectSpec, ...]:
     num_objects = rng.choices((1, 2, 3), weights=(48, 42, 10))[0]
-    shapes = rng.sample(SHAPES, num_objects)
+    num_objects = min(num_objects, len(allowed_shapes))
+    shapes = rng.sample(allowed_shapes, num_objects)
     colours = rng.sample(list(COLOURS), num_objects)
     # Three objects need room to keep apart.
     sizes = list(SIZES) if num_objects < MAX_OBJECTS else ["small", "medium"]

@@ -1,59 +1,72 @@
 """Score a model on held-out videos of the procedural world, through the public API.
 
-Per question family: share right with 95 % intervals (bootstrap over videos, since questions about
-one video fall together), the same model shown no video at all, and chance. Grounding by mean IoU
-and recall at IoU 0.5, captions by scenes found.
+Per question family the share right, the same model shown no video at all (blind), and chance;
+grounding against the timeline, with the whole video as the baseline; captions by their events;
+how often the evidence spans meet the true event; and how far confidences can be trusted. Videos
+are scored one by one into rows, so that a run can be spread over processes and resumed.
 """
 
-import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from timevlm.api import TimeVLM
+from timevlm.errors import InputError
 from timevlm.memory import VideoMemory
+from timevlm.results import Answer
 from timevlm.synth.captions import make_captions
 from timevlm.synth.grounding import make_grounding
 from timevlm.synth.questions import Question, make_questions
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec
-from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.synth.world import check_source, frame_seconds, sample_video
+from timevlm.training.evaluate_captions import caption_rows
+from timevlm.training.evaluate_scores import (
+    Row,
+    calibration,
+    chance_of_overlap,
+    interval_iou,
+    overlap_seconds,
+    summarize_rows,
+    tables_of,
+)
+from timevlm.training.evaluate_workers import Ledger, Work, map_items
 from timevlm.video.tensor_frames import TensorFrames
 
-Spans = Sequence[tuple[float, float]]
+RECALL_IOUS = (0.3, 0.5, 0.7)
+# A question that rests on most of the video cannot tell good evidence from bad.
+MAX_EVENT_SHARE = 0.5
+
+Progress = Callable[[int, int], None]
 
 
-@dataclass
-class Scores:
-    """Scores of one family: one list of numbers a video."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which videos are scored, and on what. `seed` is that of the first video."""
 
-    by_video: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    split: str = "test"
+    level: str = "basic"
+    num_videos: int = 100
+    seed: int = 0
+    fps: float = 1.0
+    per_family: int = 2
+    queries: int = 4
+    blind: bool = True
+    captions: bool = True
 
-    def add(self, video: int, value: float) -> None:
-        """Record one score."""
-        self.by_video[video].append(value)
-
-    def summary(self, num_resamples: int = 2000) -> dict[str, float]:
-        """Mean, 95 % interval by bootstrap over videos, and the number of scores."""
-        videos = list(self.by_video.values())
-        flat = [value for values in videos for value in values]
-        rng = random.Random(0)
-        means = []
-        for _ in range(num_resamples):
-            drawn = [value for values in rng.choices(videos, k=len(videos)) for value in values]
-            means.append(sum(drawn) / len(drawn))
-        means.sort()
-        low, high = means[int(0.025 * num_resamples)], means[int(0.975 * num_resamples)]
-        return {"mean": sum(flat) / len(flat), "low": low, "high": high, "count": len(flat)}
-
-
-def interval_iou(predicted: Spans, truth: Spans) -> float:
-    """Length of the intersection over that of the union, of two sets of disjoint spans."""
-    shared = sum(max(0.0, min(e1, e2) - max(s1, s2)) for s1, e1 in predicted for s2, e2 in truth)
-    union = sum(e - s for s, e in predicted) + sum(e - s for s, e in truth) - shared
-    return shared / union if union > 0 else 0.0
+    def __post_init__(self) -> None:
+        check_source(self.seed, self.split, self.level)
+        if self.num_videos < 1 or self.per_family < 1 or self.queries < 0:
+            raise InputError(
+                f"{self.num_videos} videos with {self.per_family} questions a family and "
+                f"{self.queries} queries cannot be scored; give at least 1, 1 and 0"
+            )
+        if self.fps <= 0:
+            raise InputError(f"fps {self.fps} must be above 0")
 
 
 def blind_memory(vlm: TimeVLM) -> VideoMemory:
@@ -74,97 +87,165 @@ def blind_memory(vlm: TimeVLM) -> VideoMemory:
     )
 
 
-@dataclass
-class Report:
-    """Scores of a model, of the same model without video, and of chance, per family."""
-
-    seen: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
-    blind: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
-    chance: dict[str, Scores] = field(default_factory=lambda: defaultdict(Scores))
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON-safe summaries, a family each."""
-        return {
-            family: {
-                "model": scores.summary(),
-                "blind": self.blind[family].summary() if family in self.blind else None,
-                "chance": self.chance[family].summary()["mean"] if family in self.chance else None,
-            }
-            for family, scores in self.seen.items()
-        }
-
-
 def evaluate(
     vlm: TimeVLM,
+    config: EvaluationConfig,
     *,
-    split: str = "test",
-    num_videos: int = 100,
-    fps: float = 1.0,
-    per_family: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, object]:
-    """Score `vlm` on the first `num_videos` seeds of a split; a JSON-safe report."""
-    report, empty = Report(), blind_memory(vlm)
-    for seed in range(num_videos):
-        spec = sample_video(seed, split=split)
-        seconds = frame_seconds(spec, fps)
-        pixels = render_frames([(spec, seconds)], vlm.frame_size)
-        memory = vlm.watch(TensorFrames(pixels, seconds))
-        for question in make_questions(spec, seed, per_family=per_family):
-            _score_question(vlm, spec, question, (memory, empty), report)
-        _score_spans(vlm, spec, memory, report)
-        _score_captions(vlm, spec, memory, report)
+    processes: int = 1,
+    rows_file: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score `vlm` on the videos of `config`; a JSON-safe report.
+
+    With several processes each loads the model again by `vlm.name`. Rows are kept in `rows_file`,
+    from which a later call with the same settings goes on. Raises InputError where the file
+    belongs to other settings.
+    """
+    ledger = Ledger(rows_file, {"fingerprint": vlm.fingerprint, **asdict(config)})
+    seeds = range(config.seed, config.seed + config.num_videos)
+    missing = [seed for seed in seeds if str(seed) not in ledger.done]
+    if processes == 1:
+        open_work = partial(video_work, vlm, config)
+    else:
+        open_work = partial(_open_video_work, vlm.name, config)
+    for seed, rows in map_items(open_work, missing, processes):
+        ledger.add(str(seed), rows)
         if progress is not None:
-            progress(seed + 1, num_videos)
-    return {
-        "split": split,
-        "num_videos": num_videos,
-        "fps": fps,
-        "model": vlm.name,
-        "fingerprint": vlm.fingerprint,
-        "families": report.to_dict(),
+            progress(len(ledger.done), config.num_videos)
+    rows = [Row(**row) for seed in seeds for row in ledger.done[str(seed)]]
+    described = {**asdict(config), "model": vlm.name, "fingerprint": vlm.fingerprint}
+    return {**described, **report_rows(rows)}
+
+
+def report_rows(rows: Sequence[Row]) -> dict[str, Any]:
+    """Tables of rows, with all questions together as family "all", and the calibration."""
+    questions = [row for row in rows if row.table == "questions"]
+    tables = tables_of(rows)
+    if questions:
+        tables["questions"] = {"all": summarize_rows(questions), **tables["questions"]}
+    kinds = {
+        table: {kind: summarize_rows([r for r in chosen if r.kind == kind])["model"] for kind in of}
+        for table, chosen in (
+            ("questions", questions),
+            ("grounding mIoU", [row for row in rows if row.family == "mIoU"]),
+        )
+        if (of := sorted({row.kind for row in chosen}))
     }
+    report: dict[str, Any] = {"tables": tables, "kinds": kinds}
+    if questions:
+        confidences = [row.confidence for row in questions if row.confidence is not None]
+        report["calibration"] = calibration(confidences, [row.model for row in questions])
+    return report
 
 
-def _score_question(
+def video_work(vlm: TimeVLM, config: EvaluationConfig) -> Work:
+    """A function from a seed to the rows (as dicts) of its video."""
+    empty = blind_memory(vlm) if config.blind else None
+
+    def work(seed: int) -> list[dict[str, Any]]:
+        return [row.to_dict() for row in score_video(vlm, config, seed, empty)]
+
+    return work
+
+
+def _open_video_work(model: str, config: EvaluationConfig) -> Work:
+    return video_work(TimeVLM.from_pretrained(model), config)
+
+
+def score_video(
+    vlm: TimeVLM, config: EvaluationConfig, seed: int, empty: VideoMemory | None
+) -> list[Row]:
+    """All rows of the video of a seed; `empty` is the memory of no frames, None: not asked."""
+    spec = sample_video(seed, split=config.split, level=config.level)
+    seconds = frame_seconds(spec, config.fps)
+    pixels = render_frames([(spec, seconds)], vlm.frame_size, vlm.model.device)
+    memory = vlm.watch(TensorFrames(pixels, seconds))
+    rows: list[Row] = []
+    for question in make_questions(spec, seed, per_family=config.per_family):
+        rows += question_rows(vlm, question, (memory, empty), (seed, spec.duration_seconds))
+    for query in make_grounding(spec, seed, limit=config.queries):
+        found = [(span.start, span.end) for span in vlm.ground(memory, query.text)]
+        whole = [(0.0, spec.duration_seconds)]
+        rows += grounding_rows(seed, query.kind, (found, whole), query.spans)
+    if config.captions:
+        rows += _caption_rows(vlm, spec, memory)
+    return rows
+
+
+def question_rows(
     vlm: TimeVLM,
-    spec: VideoSpec,
     question: Question,
-    memories: tuple[VideoMemory, VideoMemory],
-    report: Report,
-) -> None:
-    """Ask with and without the video; play the pointing game with the evidence."""
+    memories: tuple[VideoMemory, VideoMemory | None],
+    video: tuple[int, float],
+) -> list[Row]:
+    """A question asked with and without the video, and what its evidence points at.
+
+    `video` is (cluster, duration in seconds).
+    """
+    memory, empty = memories
+    cluster, duration = video
     right = question.choices.index(question.answer)
-    for scores, memory in zip((report.seen, report.blind), memories, strict=True):
-        answer = vlm.ask(memory, question.text, choices=question.choices)
-        for family in (question.family, "all"):
-            scores[family].add(spec.seed, float(answer.choice == right))
-        share = sum(e - s for s, e in question.answer_spans) / spec.duration_seconds
-        if scores is report.seen and answer.evidence and share < 0.5:
-            best = answer.evidence[0]
-            middle = (best.start + best.end) / 2
-            inside = any(s <= middle < e for s, e in question.answer_spans)
-            report.seen["evidence points right"].add(spec.seed, float(inside))
-            report.chance["evidence points right"].add(spec.seed, share)
-    for family in (question.family, "all"):
-        report.chance[family].add(spec.seed, 1 / len(question.choices))
+    answer = vlm.ask(memory, question.text, choices=question.choices)
+    blind = None
+    if empty is not None:
+        unseen = vlm.ask(empty, question.text, choices=question.choices)
+        blind = float(unseen.choice == right)
+    row = Row(
+        table="questions",
+        family=question.family,
+        kind=question.kind,
+        video=cluster,
+        model=float(answer.choice == right),
+        blind=blind,
+        chance=1 / len(question.choices),
+        confidence=answer.confidence,
+    )
+    return [row, *evidence_rows(answer, question, cluster, duration)]
 
 
-def _score_spans(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory, report: Report) -> None:
-    """Grounding against the world's timeline; "blind" answers the whole video."""
-    whole = [(0.0, spec.duration_seconds)]
-    for query in make_grounding(spec, spec.seed):
-        found = [(s.start, s.end) for s in vlm.ground(memory, query.text)]
-        for scores, spans in ((report.seen, found), (report.blind, whole)):
-            iou = interval_iou(spans, query.spans)
-            scores["grounding mIoU"].add(spec.seed, iou)
-            scores["grounding IoU>=0.5"].add(spec.seed, float(iou >= 0.5))
+def evidence_rows(answer: Answer, question: Question, video: int, duration: float) -> list[Row]:
+    """Whether the seconds that an answer names are those that it truly rests on.
+
+    "overlaps" asks for any overlap of any span, with chance from the same spans at a random place;
+    "points right" for the middle of the best span inside the event; "inside" is the share of the
+    spans' seconds inside it. Questions that rest on most of the video are left out.
+    """
+    truth = question.answer_spans
+    share = sum(end - start for start, end in truth) / duration
+    if not answer.evidence or share >= MAX_EVENT_SHARE:
+        return []
+    spans = [(span.start, span.end) for span in answer.evidence]
+    middle = sum(spans[0]) / 2
+    length = sum(end - start for start, end in spans)
+    shared = overlap_seconds(spans, truth)
+    scores = {
+        "overlaps": (float(shared > 0), chance_of_overlap(spans, truth, duration)),
+        "points right": (float(any(s <= middle < e for s, e in truth)), share),
+        "inside": (shared / length if length > 0 else 0.0, share),
+    }
+    return [
+        Row(table="evidence", family=name, kind=question.kind, video=video, model=got, chance=luck)
+        for name, (got, luck) in scores.items()
+    ]
 
 
-def _score_captions(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory, report: Report) -> None:
-    """Scenes that a caption covers with IoU 0.5, and those it also describes word by word."""
-    lines = [(c.start, c.end, c.text) for c in vlm.caption(memory)]
-    for start, end, text in make_captions(spec):
-        matches = [t for s, e, t in lines if interval_iou([(s, e)], [(start, end)]) >= 0.5]
-        report.seen["caption scene found"].add(spec.seed, float(bool(matches)))
-        report.seen["caption scene exact"].add(spec.seed, float(text in matches))
+def grounding_rows(
+    video: int, kind: str, spans: tuple[Sequence[tuple[float, float]], ...], truth: Sequence
+) -> list[Row]:
+    """IoU of the model's spans and of a baseline's with the true ones, and recalls at IoUs.
+
+    A repeated event has several spans; sets of spans are compared as sets of seconds.
+    """
+    iou, baseline = (interval_iou(each, truth) for each in spans)
+    scores = {"mIoU": (iou, baseline)}
+    for least in RECALL_IOUS:
+        scores[f"R@1 IoU>={least}"] = (float(iou >= least), float(baseline >= least))
+    return [
+        Row(table="grounding", family=name, kind=kind, video=video, model=got, blind=whole)
+        for name, (got, whole) in scores.items()
+    ]
+
+
+def _caption_rows(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory) -> list[Row]:
+    told = [(c.start, c.end, c.text) for c in vlm.caption(memory)]
+    return caption_rows(spec.seed, told, make_captions(spec))

@@ -8,7 +8,9 @@ ms, since containers round timestamps).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +18,10 @@ import numpy as np
 from timevlm.errors import PlanError
 
 Mode = Literal["auto", "uniform", "fps", "fps_head", "fps_then_uniform"]
+FocusSpan = tuple[float, float, float]
+
+# Share of the budget that stays outside of the focus, so that what nobody expected is seen too.
+REST_SHARE = 0.25
 
 # Float noise of start + k / fps over a day, far below any container's clock tick.
 _EPSILON_SECONDS = 1e-7
@@ -54,8 +60,13 @@ class SamplingPlan:
        - "fps_then_uniform": as "fps" while it fits in `max_frames`, else "uniform" over the whole
          range.
        - "auto": "uniform" if only `max_frames` is given, else "fps_then_uniform".
-    3. Each target becomes the frame on screen at that time; targets that share a frame count once.
-    4. `resolution` (height, width) resizes what is left.
+    3. `focus` decides which frames are left out, in place of `mode`, where frames must be left out:
+       if the "fps" targets are more than `max_frames`, three quarters of `max_frames` go to the
+       focus spans (frames per second in proportion to the weights, never denser than `fps`) and
+       the others, evenly, to the rest of the range. Spans outside of the range have no effect, nor
+       has a focus where everything fits.
+    4. Each target becomes the frame on screen at that time; targets that share a frame count once.
+    5. `resolution` (height, width) resizes what is left.
 
     Nothing is cut silently: `describe` and the reader's warnings say when a cap thinned or cut the
     choice.
@@ -72,6 +83,8 @@ class SamplingPlan:
     mode: Mode = "auto"
     resolution: tuple[int, int] | None = None
     """(height, width) in pixels of the frames handed out; None: as stored."""
+    focus: tuple[FocusSpan, ...] = ()
+    """(start, end, weight) of the parts to spend the budget on: PTS seconds, weight above 0."""
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
@@ -97,12 +110,18 @@ class SamplingPlan:
                     f"resolution={self.resolution} is not (height, width): give two numbers "
                     "from 1 to 16384"
                 )
+        object.__setattr__(self, "focus", _checked_focus(self.focus))
 
     def to_dict(self) -> dict[str, object]:
-        """All fields as JSON values."""
+        """All fields as JSON values; `focus` only where there is one."""
         fields = asdict(self)
         if self.resolution is not None:
             fields["resolution"] = list(self.resolution)
+        # A plan without a focus keeps the form, and so the cache key, that it always had.
+        if self.focus:
+            fields["focus"] = [list(span) for span in self.focus]
+        else:
+            del fields["focus"]
         return fields
 
     @classmethod
@@ -144,12 +163,15 @@ class SamplingPlan:
             raise PlanError("the video holds no frames to choose from")
         tolerance = min(tick_seconds / 2, _MAX_TOLERANCE_SECONDS) + _EPSILON_SECONDS
         first, last = self._range(times, end_seconds, tolerance)
-        if self._is_uniform():
+        spans = [span for span in self.focus if span[0] < last and span[1] > first]
+        if self._is_uniform() and not spans:
             return self._uniform(times, first, last, tolerance)
         grid = self._grid(times, first, last, tolerance)
         cap = self.max_frames
         if cap is None or grid.size <= cap:
             return Selection(grid, self._rate_text(), None)
+        if spans:
+            return self._focused(times[grid], grid, spans)
         if self.mode == "fps_head":
             until = times[grid[cap]]
             note = f"only the first {cap} of {grid.size} frames, cut at {until:.3f} s"
@@ -178,6 +200,32 @@ class SamplingPlan:
         if self.resolution is not None:
             line += f", resized to {self.resolution[1]}x{self.resolution[0]}"
         return f"{line}; {chosen.capped}" if chosen.capped else line
+
+    def _focused(
+        self, seconds: np.ndarray, grid: np.ndarray, spans: Sequence[FocusSpan]
+    ) -> Selection:
+        """Most of the budget to the candidates inside the spans, the remainder to those outside."""
+        budget = self.max_frames or grid.size
+        members = [np.flatnonzero((seconds >= s) & (seconds < e)) for s, e, _ in spans]
+        rest = max(1, round(REST_SHARE * budget)) if budget > 1 else 0
+        weights = [weight for _, _, weight in spans]
+        shares = divide_budget([m.size for m in members], weights, budget - rest)
+        chosen = [spread(m, share) for m, share in zip(members, shares, strict=True)]
+        inside = np.concatenate(members)
+        outside = np.setdiff1d(np.arange(grid.size), inside)
+        # What the spans do not use goes to the rest, and the other way round.
+        num_outside = min(budget - sum(shares), outside.size)
+        spare = budget - num_outside - sum(shares)
+        if spare:
+            left = np.setdiff1d(inside, np.concatenate(chosen))
+            chosen.append(spread(left, spare))
+        picked = np.union1d(np.concatenate(chosen), spread(outside, num_outside))
+        note = (
+            f"{grid.size} frames thinned to {picked.size}: {picked.size - num_outside} in "
+            f"{len(spans)} focus spans ({sum(e - s for s, e, _ in spans):.1f} s), {num_outside} "
+            f"over the rest (max_frames={budget})"
+        )
+        return Selection(grid[picked], self._rate_text(), note)
 
     def _is_uniform(self) -> bool:
         only_cap = self.max_frames is not None and self.fps is None
@@ -236,3 +284,72 @@ def _on_screen(
     earliest = np.maximum(np.ceil((times - tolerance - first_target) / step), 0.0)
     targets = first_target + earliest * step
     return np.flatnonzero((targets < leaves) & (targets < end)).astype(np.int64)
+
+
+def divide_budget(sizes: Sequence[int], weights: Sequence[float], budget: int) -> list[int]:
+    """How many of each span's `sizes` candidates to take: at most `budget` in all, exact for it.
+
+    The share taken of a span is in proportion to its weight and at most everything; what a full
+    span leaves goes to the others. Every span that holds a candidate gets one while the budget
+    lasts, heavier spans first, so that a short one is not rounded away.
+    """
+    budget = min(budget, sum(sizes))
+    order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: (-weights[i], i))
+    taken = [0] * len(sizes)
+    for i in order[:budget]:
+        taken[i] = 1
+    if budget <= len(order):
+        return taken
+    # Raise the common level until the spans' shares, each cut at its size, use the budget up.
+    wanted = [weight * size for weight, size in zip(weights, sizes, strict=True)]
+    left, open_spans = float(budget), set(order)
+    shares = [0.0] * len(sizes)
+    while open_spans:
+        level = left / sum(wanted[i] for i in open_spans)
+        full = {i for i in open_spans if level * wanted[i] >= sizes[i]}
+        if not full:
+            for i in open_spans:
+                shares[i] = level * wanted[i]
+            break
+        for i in full:
+            shares[i] = float(sizes[i])
+            left -= sizes[i]
+        open_spans -= full
+    taken = [max(one, math.floor(share)) for one, share in zip(taken, shares, strict=True)]
+    # Rounding: the budget's last frames go where most is missing, or come from where least is.
+    while sum(taken) != budget:
+        step = 1 if sum(taken) < budget else -1
+        able = [i for i in order if 1 <= taken[i] + step <= sizes[i]]
+        taken[max(able, key=lambda i: step * (shares[i] - taken[i]))] += step
+    return taken
+
+
+def spread(members: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the ascending `members`, evenly spaced; both ends are among two or more."""
+    if count <= 0:
+        return members[:0]
+    if count == 1:
+        return members[members.size // 2 : members.size // 2 + 1]
+    return members[np.round(np.linspace(0, members.size - 1, count)).astype(np.int64)]
+
+
+def _checked_focus(focus: Sequence[Sequence[float]]) -> tuple[FocusSpan, ...]:
+    """Focus spans in time order. Raises PlanError for spans that are none, or overlap."""
+    try:
+        spans = sorted((float(start), float(end), float(weight)) for start, end, weight in focus)
+    except (TypeError, ValueError):
+        raise PlanError(
+            f"focus={focus!r} is no list of (start, end, weight): give three numbers a span"
+        ) from None
+    for start, end, weight in spans:
+        if not (math.isfinite(start) and math.isfinite(end) and start < end):
+            raise PlanError(f"focus span {start:g}-{end:g} s: give finite seconds, end above start")
+        if not (math.isfinite(weight) and weight > 0):
+            raise PlanError(f"focus weight {weight:g}: give a finite number above 0")
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
+            raise PlanError(
+                f"focus spans {before[0]:g}-{before[1]:g} s and {after[0]:g}-{after[1]:g} s "
+                "overlap: merge them"
+            )
+    return tuple(spans)

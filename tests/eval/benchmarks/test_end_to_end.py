@@ -10,7 +10,8 @@ from eval.models.frames import VideoRequest
 from eval.records import Prompt, Reply, Sample
 from eval.runner import evaluate
 from eval.sampling import Sampling
-from eval.settings import RunSettings
+from eval.settings import RunSettings, read_result
+from tests.eval.benchmarks.test_judged_and_timed import StandInJudge
 from tests.eval.benchmarks.test_layouts import right_reply
 from tests.eval.miniatures import build
 from timevlm import SamplingPlan
@@ -105,3 +106,11 @@ def test_subtitles_reach_the_prompt_and_tag_the_result(tmp_path, name, words):
     settings = RunSettings(bench=name, data=str(data))
     evaluate(settings, out=tmp_path / "without", model=again)
     assert not any(words in prompt.text for prompt in again.prompts.values())
+
+
+def test_a_finished_run_is_judged_afterwards(tmp_path):
+    outcome, _, _ = run("vdc", tmp_path, split="short")
+    judge = StandInJudge(lambda text: "{'pred': 'no', 'score': 1}" if "Given" in text else "red")
+    rows = read_result(outcome.folder).scoring_rows()
+    overall = {row["name"]: row["value"] for row in get("vdc").score_judged(rows, judge)["overall"]}
+    assert overall == {"short: accuracy (stand-in)": 0.0, "short: score (stand-in)": 1.0}

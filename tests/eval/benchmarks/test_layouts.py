@@ -9,6 +9,7 @@ import pytest
 from eval.benchmarks import STYLES, available, get
 from eval.benchmarks.files import VideoIndex, read_rows, write_rows
 from eval.records import NATIVE_RULE, ROW_KEYS, Reply, Sample, scoring_row
+from tests.eval.miniature_files import write_parquet
 from tests.eval.miniatures import build, variants
 from timevlm import InputError
 
@@ -33,11 +34,20 @@ def layout_id(layout):
     return "-".join(layout)
 
 
+class Miniatures(dict):
+    """Folder by (benchmark, variant), written when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __missing__(self, key: tuple[str, str]) -> Path:
+        self[key] = build(key[0], self.root / "-".join(key), variant=key[1])
+        return self[key]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The miniatures, each written once."""
-    root = tmp_path_factory.mktemp("layouts")
-    return {key: build(key[0], root / "-".join(key), variant=key[1]) for key in variants()}
+    return Miniatures(tmp_path_factory.mktemp("layouts"))
 
 
 def row_of(sample: Sample, reply: Reply, benchmark, *, error: str | None = None) -> dict:
@@ -160,6 +170,22 @@ def test_a_folder_that_does_not_exist_and_an_unknown_split(tmp_path, name):
         list(benchmark.samples(tmp_path, "nosuch"))
 
 
+@pytest.mark.parametrize(("name", "variant"), variants())
+def test_rows_of_another_form_are_one_fatal_line(tmp_path, name, variant):
+    data = build(name, tmp_path / name, variant=variant)
+    foreign = [{"unexpected": 1}]
+    for path in [p for p in data.rglob("*") if p.is_file() and "subtitle" not in str(p)]:
+        if path.suffix == ".parquet":
+            write_parquet(path, foreign)
+        elif path.suffix in (".json", ".jsonl"):
+            write_rows(path, foreign)
+        elif path.suffix in (".txt", ".csv"):
+            path.write_text("unexpected\n1\n")
+    (problem,) = get(name).check(data)
+    assert problem.level == "fatal"
+    assert "\n" not in problem.what
+
+
 @pytest.mark.parametrize("name", available())
 def test_missing_and_empty_videos_are_listed_one_by_one(tmp_path, name):
     benchmark = get(name)
@@ -241,6 +267,10 @@ def test_damaged_annotations_say_which_file(tmp_path):
     path.write_text('{"a": 1}')
     with pytest.raises(InputError, match="list of records"):
         read_rows(path)
+
+
+def test_a_damaged_parquet_file_says_which(tmp_path):
+    pytest.importorskip("pyarrow")
     parquet = tmp_path / "rows.parquet"
     parquet.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"rows\.parquet cannot be read"):

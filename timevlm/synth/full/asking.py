@@ -74,6 +74,10 @@ class Asker:
         spec = self.timeline.spec
         return random.Random(f"{topic}:{spec.split}:{spec.seed}").random() < share
 
+    def rationed(self, kind: str, count: int, common: dict[int, float]) -> bool:
+        """Whether a count may be the answer here; `common` has the shares of common counts."""
+        return count not in common or self.rarely(f"{kind}:{count}", common[count])
+
     def name(self, track: Track) -> str:
         """A name that means this track alone."""
         return self.rng.choice(self.timeline.names(track))

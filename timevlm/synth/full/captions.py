@@ -7,7 +7,8 @@ from timevlm.synth.full.palette import (
     MOTIONS,
     NUMBERS,
 )
-from timevlm.synth.full.spec import FullObject, FullScene, FullVideo
+from timevlm.synth.full.spec import CameraMove, FullObject, FullScene, FullVideo
+from timevlm.synth.spec import SceneSpec, VideoSpec
 from timevlm.synth.wording import an, join_phrases
 
 
@@ -48,7 +49,7 @@ def object_name(item: FullObject) -> str:
     return f"{size}{item.colour} {pattern}{item.shape}"
 
 
-def make_summary(spec: FullVideo) -> str:
+def make_summary(spec: VideoSpec) -> str:
     """The whole video in one sentence."""
     count = len(spec.scenes)
     looks = list(
@@ -58,30 +59,18 @@ def make_summary(spec: FullVideo) -> str:
     return f"The video has {NUMBERS[count]} scene{'' if count == 1 else 's'} with {shown}."
 
 
-def camera_sentence(spec: FullVideo) -> str:
+def camera_sentence(spec: VideoSpec) -> str:
     """What the camera does in each scene, in order; "the camera stays still" if it never moves."""
-    moves = [scene.camera for scene in spec.scenes if scene.camera is not None]
+    moves = [move for scene in spec.scenes if (move := _camera(scene)) is not None]
     if not moves:
         return "the camera stays still"
     return join_phrases([f"the camera {CAMERA_MOVES[move.kind].does}" for move in moves])
 
 
-def background_sentence(spec: FullVideo) -> str:
+def background_sentence(spec: VideoSpec) -> str:
     """The backgrounds of the scenes, in order."""
     return join_phrases([BACKGROUNDS[scene.background.kind] for scene in spec.scenes])
 
 
-def main_object_sentence(spec: FullVideo) -> str:
-    """The object that is seen for the longest time, and what it does."""
-    items = [item for scene in spec.scenes for item in scene.objects]
-    longest = max(items, key=lambda item: item.vanish_seconds - item.appear_seconds)
-    return object_phrase(longest)
-
-
-def detailed_description(spec: FullVideo) -> str:
-    """The dense captions and backgrounds as one text."""
-    parts = [
-        f"{scene_sentence(scene)}, in front of {BACKGROUNDS[scene.background.kind]}"
-        for scene in spec.scenes
-    ]
-    return ". Then ".join(parts) + "."
+def _camera(scene: SceneSpec) -> CameraMove | None:
+    return scene.camera if isinstance(scene, FullScene) else None

@@ -222,7 +222,7 @@ def _sample_window(
         most = min(4, (high - low - 20) // 30)
         if most < 1:
             return None
-        count = rng.randint(1, most)
+        count = max(rng.randint(1, most), rng.randint(1, most))
         start = sample_time(rng, low + 10, high - 10 - 30 * count)
         return start, start + 30 * count, {"num_blinks": count}
     if motion == "bounce":
@@ -230,7 +230,7 @@ def _sample_window(
         most = min(5, (high - low) // each)
         if most < 1:
             return None
-        count = rng.randint(1, most)
+        count = max(rng.randint(1, most), rng.randint(1, most))
         start = sample_time(rng, low, high - each * count)
         return start, start + each * count, {"num_bounces": count}
     if end - appear < 30:

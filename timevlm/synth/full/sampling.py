@@ -16,6 +16,7 @@ from timevlm.synth.full.pairs import sample_pair
 from timevlm.synth.full.palette import (
     BACKGROUNDS,
     CAMERA_MOVES,
+    MAX_OBJECTS,
     MOTIONS,
     OVERLAY_WORDS,
     SOFT_TRANSITIONS,
@@ -69,6 +70,7 @@ class ScenePlan:
     transition: Transition | None = None
     shapes: tuple[str, ...] = SHAPES
     used_texts: tuple[str, ...] = ()
+    max_objects: int = MAX_OBJECTS
 
     @property
     def tail(self) -> int:
@@ -210,7 +212,7 @@ def _sample_contents(
         motions=_RESTING if moves else tuple(MOTIONS),
         shapes=plan.shapes,
     )
-    count = rng.choices(_OBJECT_COUNTS, _OBJECT_WEIGHTS)[0]
+    count = min(plan.max_objects, rng.choices(_OBJECT_COUNTS, _OBJECT_WEIGHTS)[0])
     if not moves and count >= 2 and rng.random() < 0.45:
         for _ in range(6):
             pair = sample_pair(rng, stage)
@@ -266,7 +268,7 @@ def _sample_light(rng: random.Random, plan: ScenePlan) -> LightChange | None:
     if rng.random() >= 0.35 or high - low < 45:
         return None
     kind = rng.choice(_LIGHT_KINDS)
-    dim = round(rng.uniform(0.38, 0.5), 2)
+    dim = round(rng.uniform(0.42, 0.54), 2)
     if kind == "flicker":
         periods = rng.randint(1, (high - low) // 20)
         start = sample_time(rng, low, high - 20 * periods)

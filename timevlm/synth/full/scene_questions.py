@@ -23,6 +23,16 @@ from timevlm.synth.timeline import Track
 from timevlm.synth.wording import an
 
 _MAX_LISTED = 4
+# How often counts that are common in the world may be answers, so that none is a good guess.
+_COMMON_OBJECTS = {1: 0.45, 2: 0.45, 3: 0.7}
+_COMMON_ALIKE = {0: 0.3, 1: 0.4}
+_COMMON_REPETITIONS = {1: 0.35, 2: 0.7}
+_COMMON_FEW = {0: 0.35, 1: 0.5}
+# About how often the world shows each motion: what is asked for in vain should be as common.
+_MOTION_SHARES = {
+    **{"left": 9, "right": 7, "up": 7, "down": 6, "diagonal": 5, "circle": 4, "bounce": 4},
+    **{"spin": 9, "blink": 8, "grow": 3, "shrink": 4},
+}
 
 
 def _exist_object(asker: Asker) -> Question | None:
@@ -56,9 +66,10 @@ def _exist_motion(asker: Asker) -> Question | None:
         ]
     if not motions:
         return None
-    motion = asker.rng.choice(motions)
-    words = MOTIONS[motion]
-    spans = [t.moving for t in timeline.tracks if t.item.motion == motion]
+    spans_of = {m: [t.moving for t in timeline.tracks if t.item.motion == m] for m in motions}
+    weights = [1 if spans_of[m] else _MOTION_SHARES[m] for m in motions]
+    motion = asker.rng.choices(motions, weights)[0]
+    words, spans = MOTIONS[motion], spans_of[motion]
     slots = {"do": words.do, "does": words.does, "doing": words.doing}
     return asker.yes_no("exist.motion", spans, **slots)
 
@@ -160,7 +171,11 @@ def _scene_nth(asker: Asker) -> Question | None:
 def _count_objects(asker: Asker) -> Question | None:
     scenes = asker.timeline.scenes
     # A count first, then a scene that has it: rarer counts are asked as often as common ones.
-    count = asker.rng.choice(sorted({len(scene.objects) for scene in scenes}))
+    counts = sorted({len(scene.objects) for scene in scenes})
+    counts = [n for n in counts if asker.rationed("objects", n, _COMMON_OBJECTS)]
+    if not counts:
+        return None
+    count = asker.rng.choice(counts)
     index = asker.rng.choice([i for i, s in enumerate(scenes) if len(s.objects) == count])
     choices = asker.numbers(count, range(1, MAX_OBJECTS + 2))
     spans, ordinal = [asker.scene_span(index)], asker.ordinal(index)
@@ -178,13 +193,14 @@ def _count_alike(asker: Asker) -> Question | None:
         words = [item.shape if by_shape else item.colour for item in scene.objects]
         for word in allowed:
             found.setdefault(words.count(word), []).append((index, word))
-    if not found:
-        return None
-    count = asker.rng.choice(sorted(found))
-    index, word = asker.rng.choice(found[count])
     kind = "count.shape" if by_shape else "count.colour"
+    counts = [n for n in sorted(found) if asker.rationed(kind, n, _COMMON_ALIKE)]
+    if not counts:
+        return None
+    count = asker.rng.choice(counts)
+    index, word = asker.rng.choice(found[count])
     slots = {"a_shape": an(word), "colour": word, "ordinal": asker.ordinal(index)}
-    choices = asker.numbers(count, range(MAX_OBJECTS))
+    choices = asker.numbers(count, range(4 if count < 4 else MAX_OBJECTS + 1))
     return asker.ask(kind, NUMBERS[count], choices, [asker.scene_span(index)], **slots)
 
 
@@ -195,7 +211,9 @@ def _count_repetitions(asker: Asker) -> Question | None:
         return None
     count = track.item.num_bounces or track.item.num_blinks
     kind = "count.bounces" if track.item.num_bounces else "count.blinks"
-    choices = asker.numbers(count, range(1, 7))
+    if not asker.rationed(kind, count, _COMMON_REPETITIONS):
+        return None
+    choices = asker.numbers(count, range(1, 6))
     return asker.ask(kind, NUMBERS[count], choices, [track.moving], thing=asker.name(track))
 
 
@@ -207,7 +225,10 @@ def _count_scenes(asker: Asker) -> Question | None:
 
 def _count_scenes_with_shape(asker: Asker) -> Question | None:
     counts = {s: len({t.scene_index for t in asker.timeline.with_shape(s)}) for s in SHAPES}
-    count = asker.rng.choice(sorted(set(counts.values())))
+    allowed = [n for n in set(counts.values()) if asker.rationed("with", n, _COMMON_FEW)]
+    if not allowed:
+        return None
+    count = asker.rng.choice(sorted(allowed))
     shape = asker.rng.choice([s for s in SHAPES if counts[s] == count])
     spans = [t.visible for t in asker.timeline.with_shape(shape)] or asker.whole
     choices = asker.numbers(count, range(max(4, count + 1)))
@@ -218,7 +239,10 @@ def _count_scenes_with_shape(asker: Asker) -> Question | None:
 def _count_transitions(asker: Asker) -> Question | None:
     found = [kind for _, kind in asker.timeline.transitions()]
     counts = {kind: found.count(kind) for kind in TRANSITIONS}
-    count = asker.rng.choice(sorted(set(counts.values())))
+    allowed = [n for n in set(counts.values()) if asker.rationed("transition", n, _COMMON_FEW)]
+    if not allowed:
+        return None
+    count = asker.rng.choice(sorted(allowed))
     kind = asker.rng.choice([k for k, n in counts.items() if n == count])
     spans = asker.timeline.transition_spans(kind) or asker.whole
     choices = asker.numbers(count, range(max(4, count + 1)))
@@ -228,6 +252,8 @@ def _count_transitions(asker: Asker) -> Question | None:
 
 def _count_camera(asker: Asker) -> Question | None:
     moves = [s.camera for s in asker.timeline.scenes if s.camera is not None]
+    if not asker.rationed("camera", len(moves), _COMMON_FEW):
+        return None
     spans = [(m.start_seconds, m.end_seconds) for m in moves] or asker.whole
     choices = asker.numbers(len(moves), range(max(4, len(moves) + 1)))
     return asker.ask("count.camera", NUMBERS[len(moves)], choices, spans)
@@ -248,7 +274,7 @@ def _reading(asker: Asker) -> Question | None:
     scenes = asker.timeline.scenes
     written = [i for i, scene in enumerate(scenes) if scene.overlay is not None]
     if not written:
-        if not asker.rarely("text", 0.4):
+        if not asker.rarely("text", 0.2):
             return None
         word, number = asker.rng.choice(OVERLAY_WORDS), str(asker.rng.randint(10, 99))
         wrong = [word, number, *_texts_like(asker, word)]
@@ -281,7 +307,7 @@ def _camera(asker: Asker) -> Question | None:
         resting = [i for i, s in enumerate(scenes) if s.camera is None]
         # Most cameras rest: asked after as they come, guessing that would pay.
         pool = moving
-        if asker.rarely("camera", 0.4) and (not moving or rng.random() < 0.3):
+        if asker.rarely("camera", 0.25) and (not moving or rng.random() < 0.3):
             pool = resting
         if not pool:
             return None
@@ -302,7 +328,10 @@ def _camera(asker: Asker) -> Question | None:
     absent = [move for move, found in moves.items() if not found]
     once = [move for move, found in moves.items() if len(found) == 1]
     if kind == "any":
-        chosen = [m for m in CAMERA_MOVES if m not in absent] if rng.random() < 0.5 else absent
+        present = [move for move in CAMERA_MOVES if move not in absent]
+        if not present and not asker.rarely("no camera", 0.3):
+            return None
+        chosen = present if rng.random() < 0.5 else absent
         if not chosen:
             return None
         words = CAMERA_MOVES[(move := rng.choice(chosen))]
@@ -348,7 +377,10 @@ def _transition(asker: Asker) -> Question | None:
         return None
     kind = rng.choice(("scene", "scene", "which_scene", "any"))
     if kind == "scene":
-        name = rng.choice(sorted({k for _, k in found}))
+        names = sorted({k for _, k in found if k != "cut" or asker.rarely("cut", 0.35)})
+        if not names:
+            return None
+        name = rng.choice(names)
         index = rng.choice([i for i, k in found if k == name])
         answer = with_transition(name)
         wrong = rng.sample([with_transition(k) for k in TRANSITIONS if k != name], 3)

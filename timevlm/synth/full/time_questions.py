@@ -14,6 +14,9 @@ _MIN_ORDER_GAP = 2.0
 _MIN_LONGER_RATIO = 1.5
 _SECONDS_GAP = 2
 _SECONDS_SLACK = 0.2
+_SECONDS_REACH = 6  # wrong lengths are as plausible as the right one
+_COMMON_SECONDS = {3: 0.3, 4: 0.3, 5: 0.4, 6: 0.6}
+_COMMON_BETWEEN = {0: 0.4, 1: 0.7}
 
 
 def _pair_question(
@@ -61,6 +64,9 @@ def _order_between(asker: Asker) -> Question | None:
     if not pairs:
         return None
     counts = sorted({b.scene_index - a.scene_index - 1 for a, b in pairs})
+    counts = [n for n in counts if asker.rationed("between", n, _COMMON_BETWEEN)]
+    if not counts:
+        return None
     count = asker.rng.choice(counts)
     pair = list(
         asker.rng.choice([p for p in pairs if p[1].scene_index - p[0].scene_index - 1 == count])
@@ -211,10 +217,12 @@ def _duration_seconds(asker: Asker) -> Question | None:
         for kind, track, span, length in lengths
         if abs(length - round(length)) <= _SECONDS_SLACK and round(length) < len(NUMBERS)
     ]
+    whole = [row for row in whole if asker.rationed(row[0], row[3], _COMMON_SECONDS)]
     if not whole:
         return None
     kind, track, span, count = asker.rng.choice(whole)
-    apart = [n for n in range(1, len(NUMBERS)) if abs(n - count) >= _SECONDS_GAP]
+    near = range(max(1, count - _SECONDS_REACH), min(len(NUMBERS), count + _SECONDS_REACH + 1))
+    apart = [n for n in near if abs(n - count) >= _SECONDS_GAP]
     wrong: list[int] = []
     for number in asker.rng.sample(apart, len(apart)):
         if all(abs(number - other) >= _SECONDS_GAP for other in wrong):

@@ -1,0 +1,43 @@
+"""Reports as tables for people; the numbers themselves are printed as JSON beside them."""
+
+from typing import Any
+
+from rich.table import Table
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent, a dash for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def score_table(title: str, scores: dict[str, dict[str, Any]], *, baseline: str) -> Table:
+    """Summaries by family: mean, interval, a baseline under its name, chance, count.
+
+    Columns that no family fills are left out.
+    """
+    has_blind = any(row["blind"] for row in scores.values())
+    has_chance = any(row["chance"] is not None for row in scores.values())
+    table = Table(title=title, title_justify="left")
+    names = ["", "model %", "95 % interval"]
+    names += [f"{baseline} %"] * has_blind + ["chance %"] * has_chance + ["count"]
+    for name in names:
+        table.add_column(name, justify="right" if name else "left")
+    for family, row in scores.items():
+        model, blind = row["model"], row["blind"]
+        cells = [family, percent(model["mean"])]
+        cells.append(f"{percent(model['low'])} - {percent(model['high'])}")
+        cells += [percent(blind["mean"] if blind else None)] * has_blind
+        cells += [percent(row["chance"])] * has_chance
+        table.add_row(*cells, str(model["count"]))
+    return table
+
+
+def calibration_table(title: str, calibration: dict[str, Any]) -> Table:
+    """Confidence and share right, bin by bin."""
+    table = Table(title=title, title_justify="left")
+    for name in ("confidence from", "mean confidence %", "right %", "answers"):
+        table.add_column(name, justify="right")
+    for row in calibration["bins"]:
+        cells = (f"{row['from']:.1f}", percent(row["confidence"]), percent(row["accuracy"]))
+        table.add_row(*cells, str(row["count"]))
+    return table
