@@ -9,7 +9,6 @@ from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.training.batches import BatchConfig, asked_looks, make_batch, sample_videos
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective
-from timevlm.training.turns import Turn
 from timevlm.training.tracks import (
     MOVE_SCALE,
     MOVE_SIZE,
@@ -19,6 +18,7 @@ from timevlm.training.tracks import (
     lookup_loss,
     track_targets,
 )
+from timevlm.training.turns import Turn
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=3, max_frames=6)
 
