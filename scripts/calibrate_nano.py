@@ -23,7 +23,7 @@ from timevlm.training.calibrate import (
     write_temperature,
 )
 from timevlm.training.evaluate import EvaluationConfig
-from timevlm.training.evaluate_tables import calibration_table
+from timevlm.training.evaluate_tables import calibration_table, report_console
 from timevlm.training.evaluate_workers import default_processes
 
 
@@ -57,7 +57,7 @@ def main() -> int:
     except (TimeVLMError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console = Console()
+    console = report_console()
     for when in ("before", "after"):
         part = report[when]
         title = (

@@ -20,7 +20,7 @@ from timevlm import TimeVLM
 from timevlm.errors import TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.evaluate import EvaluationConfig, evaluate
-from timevlm.training.evaluate_tables import calibration_table, score_table
+from timevlm.training.evaluate_tables import calibration_table, report_console, score_table
 from timevlm.training.evaluate_workers import default_processes
 
 BASELINES = {"questions": "blind", "grounding": "whole"}
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    console = Console()
+    console = report_console()
     console.print(
         f"{report['model']} on {report['num_videos']} videos, level {report['level']}, split "
         f"{report['split']}, {report['fps']:g} frames/s, {report['seconds']:.0f} s"

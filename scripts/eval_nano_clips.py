@@ -25,7 +25,7 @@ from timevlm.training.evaluate_clips import (
     load_clips,
     summarize_findings,
 )
-from timevlm.training.evaluate_tables import percent
+from timevlm.training.evaluate_tables import percent, report_console
 
 DEFAULT_CLIPS = Path(__file__).resolve().parent.parent / ".." / "shared" / "clips"
 
@@ -53,7 +53,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     scores = summarize_findings(findings)
-    console = Console()
+    console = report_console()
     console.print(_scores(scores))
     console.print(_failures(findings))
     report = {"model": vlm.name, "fingerprint": vlm.fingerprint, "fps": args.fps, "scores": scores}

@@ -21,7 +21,7 @@ from timevlm import TimeVLM
 from timevlm.errors import TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.evaluate_length import LENGTHS, LengthConfig, evaluate_lengths
-from timevlm.training.evaluate_tables import score_table
+from timevlm.training.evaluate_tables import report_console, score_table
 from timevlm.training.evaluate_workers import default_processes
 
 
@@ -61,7 +61,7 @@ def main() -> int:
         return 2
     report["seconds"] = round(time.perf_counter() - started, 1)
     for table in _tables(report):
-        Console().print(table)
+        report_console().print(table)
     print(json.dumps(report))
     return 0
 

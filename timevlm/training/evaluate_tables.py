@@ -2,7 +2,16 @@
 
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+_FILE_COLUMNS = 140
+
+
+def report_console() -> Console:
+    """Standard output: as wide as the terminal, and wide enough for the tables in a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_COLUMNS)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -1,0 +1,335 @@
+"""The paper's ablations at nano's size: the same short training for every variant, one table.
+
+All variants start from the same trained vision tower, projector and word embeddings; the layers of
+the LLM start from nothing and get the same minutes of questions on the same videos. A variant that
+is slower a step sees less: that is part of the comparison, and the steps are reported.
+"""
+
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from timevlm.api import TimeVLM
+from timevlm.configuration import TimeVLMConfig
+from timevlm.errors import InputError
+from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
+from timevlm.processing import TimeVLMProcessor
+from timevlm.training.batches import Batch, BatchConfig, make_batch, sample_videos
+from timevlm.training.evaluate import EvaluationConfig, evaluate
+from timevlm.training.evaluate_length import LengthConfig, WorldFrames, long_video
+from timevlm.training.evaluate_workers import Ledger
+from timevlm.training.loop import (
+    ALIGN_WEIGHT,
+    PhaseConfig,
+    align_objective,
+    curriculum_config,
+    labelled_frames,
+    run_phase,
+)
+from timevlm.training.objective import AnswerObjective, length_buckets
+from timevlm.vision.places import patch_centres
+
+KEEPS = (0.4, 0.2, 0.1)
+GRIDS = ("compression", "mixers", "tokens", "pooling")
+# What every variant takes over from the model that the grid starts from.
+_SHARED = ("vision.", "projector.", "places.", "llm.backbone.embeddings.", "llm.lm_head.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One model of a grid: what it has other than the model that the grid starts from."""
+
+    name: str
+    transv: tuple[dict[str, Any], ...] | None = None  # None: as the start
+    pattern: str | None = None
+    tokens_per_frame: int | None = None
+    pooling: str = "tome"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """The budget of every variant, and what it is measured on."""
+
+    grid: str
+    minutes: float
+    num_videos: int = 20
+    cost_frames: int = 512
+    peak_rate: float = 1.5e-3
+    videos_per_step: int = 4
+    turns_per_video: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.grid not in GRIDS:
+            raise InputError(f"grid {self.grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+        if self.minutes <= 0 or self.num_videos < 1 or self.cost_frames < 8:
+            raise InputError(
+                f"{self.minutes} minutes, {self.num_videos} videos and {self.cost_frames} frames "
+                "cannot be compared; give more than 0, at least 1, and at least 8"
+            )
+
+
+def grid_variants(grid: str, pattern: str) -> list[Variant]:
+    """The variants of a grid over a start with this pattern of layers.
+
+    Raises InputError where the pattern has fewer than two attention layers to place things at.
+    """
+    if grid == "tokens":
+        return [Variant(name=f"{n} tokens a frame", tokens_per_frame=n) for n in (4, 8, 16, 32)]
+    if grid == "pooling":
+        return [Variant(name="ToMe"), Variant(name="average pooling", pooling="average")]
+    if grid == "mixers":
+        patterns = {
+            "hybrid": pattern,
+            "attention only": pattern.replace("M", "*"),
+            "Mamba only": pattern.replace("*", "M"),
+        }
+        return [Variant(name=name, pattern=p, transv=()) for name, p in patterns.items()]
+    places = [i for i, kind in enumerate(pattern) if kind == "*"]
+    if len(places) < 2 or places[0] == 0:
+        raise InputError(f"pattern {pattern} has no two attention layers behind a first layer")
+    variants = [Variant(name="no compression", transv=())]
+    for keep in KEEPS:
+        for first, second in ((places[0] - 1, places[0]), (places[0], places[-1])):
+            variants += _compressions(keep, first, second)
+    return variants
+
+
+def _compressions(keep: float, first: int, second: int) -> list[Variant]:
+    """The four ways to get down to `keep` of the vision tokens at layer `second`.
+
+    The two-stage one drops down to twice as many at layer `first`.
+    """
+    named = f"keep {keep:g}, layer {second}"
+    one = {"layer": second, "keep": keep}
+    two = ({"layer": first, "keep": 2 * keep, "rule": "uniform"}, {**one, "rule": "attention"})
+    uniform, attention = {**one, "rule": "uniform"}, {**one, "rule": "attention"}
+    return [
+        Variant(name=f"drop uniform, {named}", transv=({**uniform, "transfer": False},)),
+        Variant(name=f"drop attention, {named}", transv=({**attention, "transfer": False},)),
+        Variant(name=f"TransV uniform, {named}", transv=(uniform,)),
+        Variant(name=f"TransV uniform + attention, {named}", transv=two),
+    ]
+
+
+class AveragePooledModel(TimeVLMForConditionalGeneration):
+    """The model with patches averaged over the cells of a grid instead of merged by likeness."""
+
+    def merge_patches(
+        self, patches: Tensor, companion: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As the base class: patches (N, T, C) -> LLM inputs (N, K, D), and the companion."""
+        pooled = self._pool(patches)
+        features = self.projector(pooled)
+        if self.places is not None:
+            centres = patch_centres(*self.config.patch_grid, device=patches.device)
+            place = self._pool(centres.expand(len(patches), -1, -1))
+            share = place.new_full((*place.shape[:2], 1), 1 / pooled.shape[1])
+            features = features + self.places(torch.cat([place, share], dim=-1).to(pooled.dtype))
+        return features, None if companion is None else self._pool(companion)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """(N, rows x columns of patches, C) -> (N, tokens_per_frame, C)."""
+        tokens = self.config.tokens_per_frame
+        rows = max(n for n in range(1, int(tokens**0.5) + 1) if tokens % n == 0)
+        grid = x.unflatten(1, self.config.patch_grid).movedim(-1, 1)
+        pooled = F.adaptive_avg_pool2d(grid, (rows, tokens // rows))
+        return pooled.flatten(2).transpose(1, 2)
+
+
+def build_variant(
+    start: TimeVLM, variant: Variant, seed: int = 0
+) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
+    """An untrained model of a variant with the start's vision tower, projector and embeddings.
+
+    Where the pattern differs, the width of the MLPs makes up for it: the LLM has as many
+    parameters as the start's layers would, to within one unit of that width.
+    """
+    config = start.model.config
+    llm = dict(config.llm_config)
+    if variant.transv is not None:
+        llm["transv"] = [dict(compression) for compression in variant.transv]
+    tokens = variant.tokens_per_frame or config.tokens_per_frame
+    settings = {**config.to_dict(), "llm_config": llm, "tokens_per_frame": tokens}
+    kind = AveragePooledModel if variant.pooling == "average" else TimeVLMForConditionalGeneration
+    if variant.pattern is not None and variant.pattern != llm["pattern"]:
+        settings["llm_config"] = _equal_width(settings, variant.pattern)
+    torch.manual_seed(seed)
+    model = kind(TimeVLMConfig(**settings)).to(start.model.device)
+    shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(_SHARED)}
+    missing = model.load_state_dict(shared, strict=False)
+    assert not missing.unexpected_keys, missing.unexpected_keys
+    processor = TimeVLMProcessor(start.processor.tokenizer, tokens_per_frame=tokens)
+    return model, processor
+
+
+def _equal_width(settings: dict[str, Any], pattern: str) -> dict[str, Any]:
+    """The LLM's sizes with another pattern and as many parameters."""
+    llm = settings["llm_config"]
+    changed = {**llm, "pattern": pattern}
+    with torch.device("meta"):
+        sizes = [
+            sum(
+                p.numel()
+                for p in TimeVLMForConditionalGeneration(
+                    TimeVLMConfig(**{**settings, "llm_config": each})
+                ).llm.parameters()
+            )
+            for each in (llm, changed)
+        ]
+    a_unit = 2 * llm["hidden_size"] * pattern.count("-")
+    if not a_unit:
+        return changed
+    width = llm["intermediate_size"] + round((sizes[0] - sizes[1]) / a_unit)
+    return {**changed, "intermediate_size": max(1, width)}
+
+
+class ShortObjective(nn.Module):
+    """The loss of the answers, and of keeping patches aligned with words; no further helps.
+
+    The other lessons of the full training need a compression that ranks; here every variant has
+    to learn in the same way.
+    """
+
+    def __init__(self, model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor) -> None:
+        super().__init__()
+        self.model = model
+        # In a tuple: what they hold beside the model is not trained and not in a checkpoint.
+        reader = AnswerObjective(model, processor.prefix_ids())
+        self._parts = (reader, align_objective(model, processor).to(model.device))
+
+    def aligned(self, step: int) -> Tensor:
+        """The loss of patches that are not said in the LLM's words, on frames of a step."""
+        return self._parts[1](*labelled_frames(self.model, step, num_frames=32))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy of the answers' tokens, each row weighted by its root length."""
+        state = self._parts[0].watch(batch).consolidated()
+        counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
+        targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1).float().sqrt()
+        total = weight.new_zeros(())
+        for rows in length_buckets(batch.text_lengths):
+            width = int(batch.text_lengths[rows].max())
+            x = self.model.llm.embed(batch.text_ids[rows, :width])
+            forked = state.select_rows(batch.row_video[rows])
+            out = self.model.llm.read_prompt(
+                x, forked, batch.text_lengths[rows], batch.rank_index[rows]
+            )
+            here = counted[rows, :width]
+            logits = self.model.llm.logits(out.hidden[here])
+            each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
+            total = total + (each * weight[rows, :width][here]).sum()
+        return total / weight.sum()
+
+
+def train_variant(
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    config: AblationConfig,
+    folder: Path,
+) -> int:
+    """Train for `config.minutes`; a killed run goes on from `folder`. Returns the steps made."""
+    model.vision.requires_grad_(False)
+    objective = ShortObjective(model, processor)
+    batches = BatchConfig(num_videos=config.videos_per_step, turns_per_video=config.turns_per_video)
+
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
+        chosen = curriculum_config(batches, share)
+        samples = sample_videos(chosen, step)
+        batch = make_batch(
+            chosen,
+            processor,
+            samples,
+            size=model.config.frame_size,
+            seed=step,
+            device=model.device,
+        )
+        loss = objective(batch)
+        total = loss + ALIGN_WEIGHT * objective.aligned(step)
+        return total, {"answer_loss": float(loss.detach())}
+
+    phase = PhaseConfig(name="answers", minutes=config.minutes, peak_rate=config.peak_rate)
+    run_phase(objective, step_fn, phase, folder)
+    with safe_open(str(folder / phase.name / "checkpoint.safetensors"), "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+def measure_cost(vlm: TimeVLM, num_frames: int) -> dict[str, float]:
+    """Seconds of prefill and of a question, and bytes of memory, for a video of `num_frames`.
+
+    Frames are encoded and merged outside the prefill's time, as `Timings` splits it.
+    """
+    spec, seconds = long_video(num_frames, 0, LengthConfig(lengths=(num_frames,), min_videos=1))
+    memory = vlm.watch(WorldFrames(spec, seconds, vlm.frame_size, vlm.model.device))
+    vlm.ask(memory, "What colour is the ring?", choices=("red", "blue"))  # warm
+    started = time.perf_counter()
+    vlm.ask(memory, "What colour is the star?", choices=("red", "blue"))
+    return {
+        "frames": num_frames,
+        "prefill_seconds": memory.timings.prefill,
+        "encode_seconds": memory.timings.encode,
+        "ask_seconds": time.perf_counter() - started,
+        "memory_bytes": memory.nbytes,
+    }
+
+
+def run_grid(
+    start: TimeVLM,
+    config: AblationConfig,
+    folder: Path,
+    *,
+    variants: Sequence[Variant] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train and measure every variant that `folder` holds no result of; a JSON-safe report.
+
+    Results are kept in `<folder>/<grid>.jsonl`, checkpoints beside it. Raises InputError where
+    they belong to other settings.
+    """
+    settings = {**asdict(config), "start": start.fingerprint}
+    ledger = Ledger(folder / f"{config.grid}.jsonl", settings)
+    if variants is None:
+        variants = grid_variants(config.grid, start.model.config.llm.pattern)
+    for variant in variants:
+        if variant.name in ledger.done:
+            continue
+        if progress is not None:
+            progress(variant.name)
+        place = folder / config.grid / variant.name.replace(", ", "-").replace(" ", "_")
+        ledger.add(variant.name, _measure_variant(start, variant, config, place))
+        gc.collect()
+    results = {v.name: ledger.done[v.name] for v in variants if v.name in ledger.done}
+    return {**settings, "variants": results}
+
+
+def _measure_variant(
+    start: TimeVLM, variant: Variant, config: AblationConfig, folder: Path
+) -> dict[str, Any]:
+    model, processor = build_variant(start, variant, config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = train_variant(model, processor, config, folder)
+    vlm = TimeVLM(model, processor, variant.name)
+    scored = evaluate(
+        vlm,
+        EvaluationConfig(split="val", num_videos=config.num_videos, blind=False, captions=False),
+    )
+    return {
+        "steps": steps,
+        "llm_parameters": sum(p.numel() for p in model.llm.parameters()),
+        "pattern": model.config.llm.pattern,
+        "transv": model.config.llm_config["transv"],
+        "tokens_per_frame": model.config.tokens_per_frame,
+        "pooling": variant.pooling,
+        "tables": scored["tables"],
+        "cost": measure_cost(vlm, config.cost_frames),
+    }

@@ -1,0 +1,97 @@
+"""What a training log looks like: losses, accuracies and the learning rate as one picture."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from timevlm.errors import InputError
+from timevlm.training.loop import read_log
+
+Line = dict[str, Any]
+_PANELS = (("loss", "losses"), ("accuracy", "accuracies"), ("learning_rate", "learning rate"))
+_PIXELS_PER_INCH = 120
+
+
+def log_lines(path: Path) -> list[Line]:
+    """The lines of a log, without steps that an interrupted run made again or never kept.
+
+    Processes may write to one log at once and a resumed run repeats some steps: of every phase and
+    step the last line counts, in the order of steps. Raises InputError where there is no line.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give the log.jsonl of a training folder")
+    lines = [line for line in read_log(path) if {"phase", "step", "minutes"} <= line.keys()]
+    if not lines:
+        raise InputError(f"{path} holds no line of a training log yet; wait for the first")
+    phases = list(dict.fromkeys(line["phase"] for line in lines))
+    latest = {(phases.index(line["phase"]), line["step"]): line for line in lines}
+    return [latest[key] for key in sorted(latest)]
+
+
+def smoothed(values: Sequence[float], width: int) -> list[float]:
+    """The mean of each value and its `width` neighbours to either side; shorter at the ends."""
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    means = []
+    for i in range(len(values)):
+        low, high = max(0, i - width), min(len(values), i + width + 1)
+        means.append((sums[high] - sums[low]) / (high - low))
+    return means
+
+
+def plot_log(lines: Iterable[Line], path: Path, *, title: str = "") -> None:
+    """Write a PNG with three panels over the minutes trained; phases follow one another.
+
+    Thin lines are what was logged, thick ones the mean over about a twentieth of the run. Raises
+    InputError where matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "matplotlib is missing; install it with: pip install matplotlib"
+        ) from error
+    lines = list(lines)
+    minutes, starts = _run_minutes(lines)
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels = figure.subplots(len(_PANELS), 1, sharex=True)
+    for axes, (ending, label) in zip(panels, _PANELS, strict=True):
+        names = dict.fromkeys(name for line in lines for name in line if name.endswith(ending))
+        for name in names:
+            points = [
+                (m, line[name]) for m, line in zip(minutes, lines, strict=True) if name in line
+            ]
+            x, y = [p[0] for p in points], [p[1] for p in points]
+            (thin,) = axes.plot(x, y, linewidth=0.5, alpha=0.4)
+            mean = smoothed(y, max(1, len(y) // 40))
+            axes.plot(x, mean, linewidth=1.8, color=thin.get_color(), label=name)
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if ending == "accuracy":
+            axes.set_ylim(0, 1)
+        for phase, start in starts.items():
+            axes.axvline(start, color="black", linewidth=0.6, linestyle=":")
+            if axes is panels[0]:
+                axes.annotate(phase, (start, 1.01), xycoords=("data", "axes fraction"), fontsize=8)
+        if len(names) > 1:
+            axes.legend(fontsize=8)
+    panels[-1].set_xlabel("minutes trained")
+    figure.suptitle(title)
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(partial, dpi=_PIXELS_PER_INCH, format="png")
+    os.replace(partial, path)
+
+
+def _run_minutes(lines: Sequence[Line]) -> tuple[list[float], dict[str, float]]:
+    """Minutes since the log's first phase began, of every line; where each phase begins."""
+    starts: dict[str, float] = {}
+    minutes: list[float] = []
+    for line in lines:
+        if line["phase"] not in starts:
+            starts[line["phase"]] = minutes[-1] if minutes else line["minutes"]
+        offset = starts[line["phase"]] if minutes and len(starts) > 1 else 0.0
+        minutes.append(offset + line["minutes"])
+    return minutes, starts
