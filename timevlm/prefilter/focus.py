@@ -110,7 +110,7 @@ class Prefilter:
         store = FrameStore(self.kept_bytes)
         scores, spent = self.scan(stream, store, progress)
         segments = self.segments(scores, end_seconds=end_seconds)
-        focused = replace(plan, focus=focus_spans(segments, scores, self.named))
+        focused = self.focused_plan(plan, scores, segments)
         seconds, pixels = store.contents()
         # The kept frames are the candidates already: the plan's rate and range were applied.
         among = replace(focused, fps=None, start=None, end=None)
@@ -135,6 +135,12 @@ class Prefilter:
         if not scores.labels:
             return found
         return with_labels(found, scores.seconds, scores.classes, scores.labels)
+
+    def focused_plan(
+        self, plan: SamplingPlan, scores: Scores, segments: Iterable[Segment]
+    ) -> SamplingPlan:
+        """The plan with the segments of a scored stream as its focus."""
+        return replace(plan, focus=focus_spans(segments, scores, self.named))
 
     def scan(
         self, stream: Iterable[FrameBatch], store: "FrameStore", progress: Progress | None = None

@@ -1,11 +1,13 @@
 """How new a picture is against what was just seen: no training, no question, any video.
 
 A frame becomes the mean colours of an 8 x 8 grid. Its change is the mean, over the few cells that
-changed most, of the distance from a short running mean, so that a small moving thing counts as much
-as a cut. What counts as much differs from video to video (sensor noise, trees in the wind): the
+changed most, of the distance from a running mean, so that a small moving thing counts as much as a
+cut. There are two running means, a short and a long one, and the smaller distance counts: a new
+room is soon known to the short mean, and when a visitor has left, the long mean still knows the
+empty room. What counts as much differs from video to video (sensor noise, trees in the wind): the
 change is compared with a slow running mean of itself, the video's usual change.
 
-Legend: B = frames of a call, C = cells times colours.
+Legend: B = frames of a call.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from torch import Tensor
 
 GRID = 8
 _CHANGED_CELLS = 6
-_SCENE_SECONDS = 4.0  # the running mean that a frame is compared with
+_SCENE_SECONDS = (3.0, 30.0)  # the running means that a frame is compared with
 _USUAL_SECONDS = 60.0  # the running mean of the change itself
 _FLOOR = 0.01  # change that is never remarkable, of a range of 1: compression, a codec's key frames
 
@@ -25,7 +27,7 @@ _FLOOR = 0.01  # change that is never remarkable, of a range of 1: compression, 
 class NoveltyState:
     """What a stream leaves behind; a value."""
 
-    scene: np.ndarray | None = None  # (GRID * GRID, 3), running mean of the cells
+    scenes: np.ndarray | None = None  # (2, GRID * GRID, 3), running means of the cells
     usual: float = 0.0
     seconds: float = 0.0  # of the frame before
     num_frames: int = 0
@@ -46,22 +48,22 @@ def novelty_step(
     """
     grids = cells(frames)
     novelty = np.zeros(len(grids))
-    scene, usual, last = state.scene, state.usual, state.seconds
+    scenes, usual, last = state.scenes, state.usual, state.seconds
     for i, (grid, now) in enumerate(zip(grids, np.asarray(seconds, dtype=float), strict=True)):
-        if scene is None:
-            scene, last = grid, now
+        if scenes is None:
+            scenes, last = np.stack([grid, grid]), now
             continue
-        change = _change(grid, scene)
+        change = min(_change(grid, scene) for scene in scenes)
         novelty[i] = _novelty(change, usual)
         step = max(0.0, now - last)
-        keep = np.exp(-step / _SCENE_SECONDS)
-        scene = keep * scene + (1.0 - keep) * grid
+        keep = np.exp(-step / np.array(_SCENE_SECONDS))[:, None, None]
+        scenes = keep * scenes + (1.0 - keep) * grid
         # What is remarkable must not become usual at once: it enters with the share that is usual.
         rate = (1.0 - np.exp(-step / _USUAL_SECONDS)) * (1.0 - 0.9 * novelty[i])
         usual += rate * (change - usual)
         last = now
     after = NoveltyState(
-        scene=scene, usual=usual, seconds=last, num_frames=state.num_frames + len(grids)
+        scenes=scenes, usual=usual, seconds=last, num_frames=state.num_frames + len(grids)
     )
     return novelty, after
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 # Further wordings of classes, as people ask for them.
 WORDINGS: dict[str, tuple[str, ...]] = {
-    "circle": ("in a circle", "orbit", "circles around", "circling"),
+    "circle": ("in a circle", "orbit", "circles around"),
     "up": ("upward", "rise", "rising", "ascend"),
     "down": ("downward", "fall", "descend"),
     "left": ("leftward",),

@@ -66,7 +66,7 @@ def load_recognizer(
         model.labels = names
     usage = None if folder is None else load_usage(folder)
     if usage is None:
-        usage = _published_usage(name)
+        usage = published_usage(name)
         height, width = usage.frame_size
         notes = (*notes, f"frames of {width}x{height}, {usage.fps:g} a second")
     return Recognizer(detector=Detector(name, model.eval(), usage, ""), notes=notes)
@@ -159,7 +159,8 @@ def _build(
     return model, None, ()
 
 
-def _published_usage(name: str) -> Usage:
+def published_usage(name: str) -> Usage:
+    """How a recognizer without a usage.json is given its frames, by its registered name."""
     from recognizers.movinet import PUBLISHED
 
     parts = name.split("-")

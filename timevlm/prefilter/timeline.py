@@ -32,7 +32,7 @@ def draw_timeline(scan: Scan, path: Path) -> None:
     figure = Figure(figsize=(_WIDTH, 4.2 if shown else 2.4), dpi=110, layout="constrained")
     if shown:
         rows = figure.add_gridspec(2, 1, height_ratios=[1.25, 1.0])
-        _draw_pictures(figure, rows[0].subgridspec(1, MAX_PICTURES), scan, shown)
+        _draw_pictures(figure, rows[0].subgridspec(1, max(4, len(shown))), scan, shown)
         axes = figure.add_subplot(rows[1])
     else:
         axes = figure.add_subplot()
@@ -82,7 +82,7 @@ def _draw_scores(axes: "Axes", scan: Scan, shown: list[Segment]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: _clock(value))
     axes.set_ylabel("score", fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.legend(loc="upper right", fontsize=8, ncols=2, framealpha=0.8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
