@@ -127,7 +127,8 @@ def run(**options: Any) -> None:
     elif options["rescore"] is not None:
         from eval.replay import rescore
 
-        _show_metrics(rescore(options["rescore"], rules=options["extract"]), options)
+        rescore(options["rescore"], rules=options["extract"])
+        _report(options["rescore"], options)
     elif options["bench"] is None:
         raise click.UsageError("say which benchmark to run; `timevlm eval list` names them")
     else:
@@ -210,7 +211,7 @@ def _run_benchmark(options: dict[str, Any]) -> None:
     if outcome.num_torn:
         _note(f"{outcome.num_torn} broken lines of killed runs were passed over", options)
     if outcome.metrics is not None:
-        _show_metrics({"folder": str(outcome.folder), **outcome.metrics}, options)
+        _report(outcome.folder, options)
         return
     if options["as_json"]:
         _print_json({"folder": str(outcome.folder), "missing": outcome.missing})
@@ -302,13 +303,16 @@ def _replay(options: dict[str, Any]) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _show_metrics(metrics: dict[str, Any], options: dict[str, Any]) -> None:
-    if options["as_json"]:
-        _print_json(metrics)
-        return
+def _report(folder: Path, options: dict[str, Any]) -> None:
+    """Write a scored result's report and print its metrics."""
+    from eval.report import write_report
+    from eval.settings import METRICS_FILE
     from eval.show import print_metrics
 
-    print_metrics(metrics)
+    write_report(folder)
+    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = {"folder": str(folder), **metrics}
+    _print_json(metrics) if options["as_json"] else print_metrics(metrics)
 
 
 def _note(line: str, options: dict[str, Any]) -> None:

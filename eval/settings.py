@@ -6,9 +6,9 @@
       rows/*.jsonl        one prediction a line, appended by one process each
       processes/*.json    one a process: versions, hardware, seeds, seconds
       predictions.jsonl   the rows that count, one a question, in the questions' order
-      metrics.json        score tables
+      metrics.json        score tables; report.html and report.md show them
 
-The first four are facts; the last two are made from them and can be made again
+The first four are facts; the others are made from them and can be made again
 (`timevlm eval --rescore`).
 """
 

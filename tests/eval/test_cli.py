@@ -49,6 +49,7 @@ def test_json_and_a_limit(data: Path) -> None:
     )
     assert metrics["folder"] == "r"
     assert metrics["limited"]
+    assert Path("r/report.html").stat().st_size > 1000
     assert metrics["num_videos"] == 2
     assert set(metrics) >= {"tables", "cost", "published", "extract"}
     assert "LIMITED to 2 of 4 videos" in timevlm("--rescore", "r").stdout
