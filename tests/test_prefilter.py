@@ -10,7 +10,13 @@ from recognizers.minconv import MinConvClassifier, MinConvConfig
 from recognizers.movinet import MoViNet
 from tests.helpers import FRAME_SIDE, frames, random_pixels, tiny_vlm, write_mp4
 from timevlm.errors import InputError, ModelError, PlanError
-from timevlm.prefilter.detector import Detector, DetectorState, join_scores, resized
+from timevlm.prefilter.detector import (
+    Detector,
+    DetectorState,
+    above_usual,
+    join_scores,
+    resized,
+)
 from timevlm.prefilter.focus import FrameStore, Prefilter, load_prefilter
 from timevlm.prefilter.names import prefilter_names, resolve_name
 from timevlm.prefilter.novelty import NoveltyState, novelty_step
@@ -272,10 +278,18 @@ def test_detector_of_any_cut_of_a_stream_is_the_whole(family, window):
 
 def test_interest_is_the_most_of_event_novelty_and_named_class():
     scores, _ = tiny_detector().step(random_pixels(6), np.arange(6.0), DetectorState())
-    spin = scores.classes[:, LABELS.index("spin")]
-    expected = np.maximum(np.maximum(scores.event, scores.novelty), spin)
+    spin = above_usual(scores.classes[:, LABELS.index("spin")])
+    expected = np.maximum(np.maximum(above_usual(scores.event), scores.novelty), spin)
     assert np.array_equal(scores.interest(("spin",)), expected)
     assert np.array_equal(scores.named(()), np.zeros(6))
+
+
+def test_a_recognizer_that_says_the_same_all_the_time_says_nothing():
+    flat = np.array([0.88, 0.9, 0.86, 0.93, 0.88] * 20)
+    assert above_usual(flat).max() < 0.2
+    mostly_quiet = np.array([0.02] * 90 + [0.9] * 10)
+    np.testing.assert_allclose(above_usual(mostly_quiet)[90:], 0.9, atol=0.02)
+    assert above_usual(np.empty(0)).size == 0
 
 
 def test_resized_averages_down_and_keeps_the_range():

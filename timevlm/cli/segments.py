@@ -82,7 +82,7 @@ def _json(scan: "Scan") -> str:
 def _csv(scan: "Scan") -> str:
     rows = ["start,end,peak,score,label"]
     for item in scan.segments:
-        label = item.labels[0][0] if item.labels else ""
+        label = next((label for label, _ in item.likely_labels()), "")
         rows.append(f"{item.start:.3f},{item.end:.3f},{item.peak:.3f},{item.score:.4f},{label}")
     return "\n".join(rows) + "\n"
 
@@ -92,7 +92,7 @@ def _rows(scan: "Scan") -> list[tuple[str, str, str, str, str]]:
     rows = []
     for item in scan.segments:
         start, end, peak = (format_timestamp(s) for s in (item.start, item.end, item.peak))
-        what = ", ".join(f"{label} {score:.2f}" for label, score in item.labels)
+        what = ", ".join(f"{label} {score:.2f}" for label, score in item.likely_labels())
         seconds = f"{item.end - item.start:.1f} s"
         rows.append((f"{start} - {end}", seconds, peak, f"{item.score:.2f}", what))
     return rows
@@ -102,7 +102,7 @@ def _summary(scan: "Scan") -> str:
     watched = sum(item.end - item.start for item in scan.segments)
     total = scan.end_seconds - scan.start_seconds
     return (
-        f"{len(scan.segments)} segments, {watched:.1f} of {total:.1f} s; {scan.num_frames} frames, "
+        f"{scan.count_text}, {watched:.1f} of {total:.1f} s; {scan.num_frames} frames, "
         f"decode {scan.decode_seconds:.2f} s, {scan.model} {scan.recognize_seconds:.2f} s"
     )
 

@@ -29,6 +29,8 @@ from timevlm.prefilter.usage import EVENT_LABEL, Usage, load_usage
 # After a fresh start the recognizer reads this many earlier frames again, so that its first new
 # frame has something before it.
 _WARM_UP_FRAMES = 4
+# Of the frames, those of the lowest scores are what a video looks like when nothing happens.
+_USUAL_SHARE = 0.2
 _DEFAULT_USAGE = Usage(frame_size=(96, 96), fps=2.0)
 
 
@@ -43,15 +45,35 @@ class Scores:
     labels: tuple[str, ...]
 
     def interest(self, named: Sequence[str] = ()) -> np.ndarray:
-        """(N,) in [0, 1]: event, novelty or a class that the question named, whichever is most."""
-        return np.maximum.reduce([self.event, self.novelty, self.named(named)])
+        """(N,) in [0, 1]: event, novelty or a class that the question named, whichever is most.
+
+        For the scores of a whole video: events and classes count as far as they exceed what is
+        usual in it (`above_usual`).
+        """
+        return np.maximum.reduce([above_usual(self.event), self.novelty, self.named(named)])
 
     def named(self, labels: Sequence[str]) -> np.ndarray:
-        """(N,) probability of the likeliest of `labels`; zeros for none."""
-        columns = [self.labels.index(label) for label in labels]
-        if not columns:
-            return np.zeros(len(self.seconds))
-        return self.classes[:, columns].max(axis=1)
+        """(N,) how far the likeliest of `labels` exceeds its usual probability; zeros for none."""
+        columns = [above_usual(self.classes[:, self.labels.index(name)]) for name in labels]
+        return np.maximum.reduce([np.zeros(len(self.seconds)), *columns])
+
+    def busy(self, bar: float) -> np.ndarray:
+        """bool (N,): whether something may happen, as far as one can tell frame by frame."""
+        return np.maximum(self.event, self.novelty) >= bar
+
+
+def above_usual(probabilities: np.ndarray) -> np.ndarray:
+    """How far each of (N,) lies above the fifth that is lowest, as a share of the room above it.
+
+    A recognizer that is far from what it was trained on tends to say the same all the time; that
+    says nothing about where to look. Where it is at home, most of a long video scores near 0, and
+    this changes nothing. The room counts as half of the range at least, so that flicker between two
+    high scores stays small.
+    """
+    if not probabilities.size:
+        return probabilities
+    usual = float(np.quantile(probabilities, _USUAL_SHARE))
+    return np.clip((probabilities - usual) / max(1.0 - usual, 0.5), 0.0, 1.0)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:

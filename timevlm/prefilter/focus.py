@@ -155,7 +155,7 @@ class Prefilter:
             part, state = self.detector.step(batch.pixels, batch.seconds.numpy(), state)
             spent += time.perf_counter() - started
             parts.append(part)
-            store.add(batch, part.interest(self.named) >= self.rules.leave)
+            store.add(batch, part.busy(self.rules.leave))
             done += len(batch)
             if progress is not None:
                 progress(done, len(stream.planned_seconds))

@@ -47,6 +47,11 @@ class Scan:
         """Frames that were scored."""
         return len(self.scores.seconds)
 
+    @property
+    def count_text(self) -> str:
+        """How many segments, in words."""
+        return f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)}"
+
     def picture_at(self, seconds: float) -> Tensor:
         """The kept picture nearest to a time."""
         return self.pictures[int(np.abs(self.frame_seconds - seconds).argmin())]

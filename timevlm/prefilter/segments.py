@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from timevlm.errors import InputError
+from timevlm.prefilter.usage import EVENT_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ class Segment:
     peak: float  # seconds of the highest score
     score: float  # the highest score
     labels: tuple[tuple[str, float], ...] = ()  # (class, mean probability), the likeliest first
+
+    def likely_labels(self) -> list[tuple[str, float]]:
+        """The labels worth telling people: probable for most of the segment, "event" aside."""
+        return [(name, p) for name, p in self.labels if p >= 0.5 and name != EVENT_LABEL]
 
     def to_dict(self) -> dict[str, object]:
         """All fields as JSON values."""

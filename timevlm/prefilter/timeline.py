@@ -38,7 +38,7 @@ def draw_timeline(scan: Scan, path: Path) -> None:
         axes = figure.add_subplot()
     _draw_scores(axes, scan, shown)
     figure.suptitle(
-        f"{Path(scan.video).name}: {len(scan.segments)} segments ({scan.model})", fontsize=11
+        f"{Path(scan.video).name}: {scan.count_text} ({scan.model})", fontsize=11
     )
     figure.savefig(path, format="png")
 
@@ -56,14 +56,8 @@ def _draw_pictures(figure: "Figure", grid: object, scan: Scan, shown: list[Segme
         axes.set_xticks([])
         axes.set_yticks([])
         title = f"{number + 1}: {format_timestamp(segment.peak)}"
-        if segment.labels:
-            axes.set_xlabel(_what(segment), fontsize=8)
+        axes.set_xlabel("\n".join(f"{a} {p:.2f}" for a, p in segment.likely_labels()), fontsize=8)
         axes.set_title(title, fontsize=8)
-
-
-def _what(segment: Segment) -> str:
-    words = [f"{label} {score:.2f}" for label, score in segment.labels[:2]]
-    return "\n".join(words)
 
 
 def _draw_scores(axes: "Axes", scan: Scan, shown: list[Segment]) -> None:

@@ -9,8 +9,8 @@ _CARD = """# {name}
 
 A small {family} recognizer for `timevlm segments --model {family}` and `--prefilter {family}`.
 
-- Trained on {trained_on}. On other videos its classes mean little; the pre-filter's untrained
-  novelty score works beside it.
+- Trained on {trained_on}.
+  On other videos its classes mean little; the pre-filter's untrained novelty works beside it.
 - Classes, independent of each other: {labels}.
 - {parameters:,} parameters, {kilobytes:,.0f} kB in float16; 64 x 64 pixels, 1 or 2 frames a second.
 - Training, on one CPU core:
