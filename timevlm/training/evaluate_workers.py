@@ -26,7 +26,9 @@ def default_processes() -> int:
     """One process a core up to MAX_PROCESSES; one where a GPU does the work."""
     if torch.cuda.is_available():
         return 1
-    return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
+    if hasattr(os, "sched_getaffinity"):  # Linux knows which cores this process may use
+        return min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
+    return min(MAX_PROCESSES, os.cpu_count() or 1)
 
 
 def map_items(
