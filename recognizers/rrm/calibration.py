@@ -10,6 +10,8 @@ from recognizers.errors import ConfigError
 from recognizers.rrm.network import RRMConfig, StreamingNetwork
 
 INPUT_SHARE = 0.5  # input threshold over the others, where the config does not say
+# Above the largest a stream in which more happens than in the sample would hardly be read at all.
+LEAST, LARGEST = 1e-3, 0.1
 
 
 def relative_errors(outputs: Tensor, expected: Tensor) -> Tensor:
@@ -42,7 +44,8 @@ def calibrate(
 
     Args:
         module: the network that will be wrapped.
-        frames: (T, C, H, W) consecutive frames, normalised, at the rate at which they will come.
+        frames: (T, C, H, W) consecutive frames, normalised, at the rate at which they will come;
+            something should happen in them.
         target_error: mean over the frames of |sparse - plain| / |plain|, in (0, 1).
         config: other settings, and the share of the input threshold in the threshold.
         trials: runs over the frames; each halves the interval, on a logarithmic scale.
@@ -59,7 +62,7 @@ def calibrate(
     share = config.threshold_of_input() / config.threshold if config.threshold else INPUT_SHARE
     exact = replace(config, threshold=0.0, input_threshold=None)
     expected = plain_outputs(StreamingNetwork(module, exact), frames)
-    low, high = math.log(1e-3), math.log(1.0)
+    low, high = math.log(LEAST), math.log(LARGEST)
     best = exact
     for _ in range(trials):
         threshold = math.exp((low + high) / 2)

@@ -212,8 +212,8 @@ class StreamingNetwork(nn.Module):
 
     def report(self, state: State) -> tuple[LayerReport, ...]:
         """Share of the work that was skipped, per layer, over all streams and frames so far."""
-        edge = next(name for name in state if name.startswith("edge."))
-        plan = self.plan(*state[edge].shape[-2:])
+        source = next(node for node in self.plain.graph.nodes if node.op == "placeholder")
+        plan = self.plan(*state[f"edge.{source.name}"].shape[-2:])
         frames = max(int(state["frames"].sum()), 1)
         work = state["work"].sum(0).tolist()
         return tuple(
@@ -233,17 +233,19 @@ class StreamingNetwork(nn.Module):
         all_new = False if first else self._read_differences(plan, row, frame)
         if not (first or due):
             return
-        stale = row.edges[plan.output]
         if not all_new:
+            stale = row.edges[plan.output]
             _read_whole(plan, row, frame)
-        if due and not first:
-            fresh = row.edges[plan.output].double()
-            distance = torch.linalg.vector_norm(fresh - stale.double())
-            row.error = float(distance / torch.linalg.vector_norm(fresh).clamp_min(1e-30))
-            if self.config.target_error is not None and not all_new:
-                row.gain = _next_gain(row.gain, row.error, self.config.target_error)
+            if not first:
+                self._learn_error(row, stale.double(), row.edges[plan.output].double())
         row.scales = {name: _rms(edge) for name, edge in row.edges.items()}
         row.age = 0
+
+    def _learn_error(self, row: _Row, stale: Tensor, fresh: Tensor) -> None:
+        distance = torch.linalg.vector_norm(fresh - stale)
+        row.error = float(distance / torch.linalg.vector_norm(fresh).clamp_min(1e-30))
+        if self.config.target_error is not None:
+            row.gain = _next_gain(row.gain, row.error, self.config.target_error)
 
     def _read_differences(self, plan: Plan, row: _Row, frame: Tensor) -> bool:
         """Compute what the frame changed; True if that turned out to be everything."""

@@ -184,6 +184,7 @@ def test_state_survives_a_file(tmp_path):
     whole, _ = run(streaming, frames)
     _, state = run(streaming, frames[:, :3])
     save_state(state, tmp_path / "state")
+    assert streaming.report(load_state(tmp_path / "state")) == streaming.report(state)
     assert torch.equal(
         run(streaming, frames[:, 3:], state=load_state(tmp_path / "state"))[0], whole[:, 3:]
     )
