@@ -3,11 +3,13 @@
 import json
 import random
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers import tiny_vlm
+from tests.training.worker_tasks import open_double, open_fail
 from timevlm.errors import InputError
 from timevlm.results import Answer, Span
 from timevlm.synth.items import Question
@@ -22,6 +24,7 @@ from timevlm.training.evaluate_captions import (
 )
 from timevlm.training.evaluate_clips import (
     CLIP_LABELS,
+    Clip,
     ClipFindings,
     cut_scores,
     foreign_questions,
@@ -186,14 +189,6 @@ def test_a_line_is_repeated_next_to_its_like_or_at_the_same_time():
     assert means(rows)["out of order"] == 0.5
 
 
-def double(offset: int, item: int) -> int:
-    return 2 * item + offset
-
-
-def open_double(offset: int) -> partial:
-    return partial(double, offset)
-
-
 def test_processes_do_every_item_once():
     done = dict(map_items(partial(open_double, 1), list(range(7)), 2))
     assert done == {item: 2 * item + 1 for item in range(7)}
@@ -201,14 +196,6 @@ def test_processes_do_every_item_once():
     assert list(map_items(partial(open_double, 0), [], 2)) == []
     with pytest.raises(InputError, match="0 processes"):
         list(map_items(partial(open_double, 0), [1], 0))
-
-
-def fail(item: int) -> int:
-    raise ValueError(item)
-
-
-def open_fail() -> object:
-    return fail
 
 
 def test_a_dead_worker_is_an_error():
@@ -253,11 +240,11 @@ def test_a_report_can_be_stopped_and_gone_on_with(tmp_path):
 
 def test_a_video_of_the_full_world_is_scored_whole():
     vlm = tiny_vlm()
-    config = EvaluationConfig(level="full", split="compositional", num_videos=1, per_family=1)
-    rows = evaluate(vlm, EvaluationConfig(num_videos=1, per_family=1, queries=1))
-    assert "event recall" in rows["tables"]["captions"]
-    full = evaluate(vlm, config)
-    assert set(rows["tables"]["questions"]) < set(full["tables"]["questions"])
+    settings = {"num_videos": 1, "per_family": 1, "queries": 1, "fps": 0.5, "blind": False}
+    basic = evaluate(vlm, EvaluationConfig(**settings))
+    assert "event recall" in basic["tables"]["captions"]
+    full = evaluate(vlm, EvaluationConfig(level="full", split="compositional", **settings))
+    assert set(basic["tables"]["questions"]) < set(full["tables"]["questions"])
     with pytest.raises(InputError, match="compositional"):
         EvaluationConfig(level="basic", split="compositional")
 
@@ -344,7 +331,7 @@ def test_clips_are_read_from_their_index(tmp_path):
 
 def test_findings_are_summed_up_by_kind():
     findings = ClipFindings()
-    clip = load_clip_like()
+    clip = some_clip()
     for right, confidence in ((True, 0.9), (False, 0.5)):
         findings.add(clip, "colour", right=right, confidence=confidence, num_choices=4)
     findings.add(clip, "cuts", answer=[3.0], truth=[3.2], says_yes=False)
@@ -355,10 +342,6 @@ def test_findings_are_summed_up_by_kind():
     assert report["cuts, where it says there are any"]["told"] == 0
 
 
-def load_clip_like() -> object:
-    from pathlib import Path
-
-    from timevlm.training.evaluate_clips import Clip
-
+def some_clip() -> Clip:
     slug = next(iter(CLIP_LABELS))
     return Clip(slug=slug, path=Path("a.mp4"), label=CLIP_LABELS[slug], questions=())

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from timevlm.api import TimeVLM
 from timevlm.errors import ModelError
@@ -94,11 +95,10 @@ def _open_score_work(model: str, config: EvaluationConfig) -> Work:
 
 def mean_loss(scored: Sequence[Scored], temperature: float) -> float:
     """Mean negative log probability (natural logarithm) of the right choices."""
-    total = 0.0
-    for scores, right in scored:
-        divided = torch.tensor(scores, dtype=torch.float64) / temperature
-        total -= float(F.log_softmax(divided, dim=0)[right])
-    return total / len(scored)
+    rows = [torch.tensor(scores, dtype=torch.float64) for scores, _ in scored]
+    padded = pad_sequence(rows, batch_first=True, padding_value=-math.inf)
+    right = torch.tensor([index for _, index in scored])
+    return float(F.cross_entropy(padded / temperature, right))
 
 
 def fit_temperature(scored: Sequence[Scored]) -> float:
