@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--start", type=float, default=2.0, help="second of the first frame")
     parser.add_argument("--size", type=int, default=224, help="side of the pictures, pixels")
     parser.add_argument("--chunk", type=int, default=8, help="frames a call")
-    parser.add_argument("--target-error", type=float, default=0.006, help="for the thresholds")
+    parser.add_argument("--target-error", type=float, default=0.008, help="for the thresholds")
     parser.add_argument("--refresh-every", type=int, default=60, help="frames")
     parser.add_argument("--settled", action="store_true", help="settle batch norms on the video")
     options = parser.parse_args()

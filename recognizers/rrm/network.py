@@ -16,7 +16,9 @@ leaves the paper:
   distance between the outputs before and after is the measured error, `state["error"]`.
 - What a frame costs is modelled before it is spent: regions that would cost more than the whole
   map are computed as the whole map, and a frame that changed nearly everywhere runs as the plain
-  network would, without a look at what changed in between.
+  network would, without a look at what changed in between. While such frames follow each other,
+  only every second, fourth, at last every eighth is looked at; the others are the plain network's
+  alone.
 """
 
 import math
@@ -27,13 +29,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recognizers.base import State
-from recognizers.errors import ConfigError, FrameError, StateError
+from recognizers.errors import ConfigError, FrameError
 from recognizers.rrm.regions import Box, boxes_of_mask, merge_boxes, touched_box
+from recognizers.rrm.rows import Row, check_state, row_of, state_of
 from recognizers.rrm.stages import Edge, Plan, Stage, make_plan
 from recognizers.rrm.trace import trace
 
 GATE_CHANGED = [Box(0, 1, 0, 1)]
 GAIN_RANGE = 16.0
+LONGEST_WAIT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +105,6 @@ class LayerReport:
     share_skipped: float  # of its output positions, over all frames so far
 
 
-@dataclass(slots=True)
-class _Row:
-    """One stream while it is being advanced; made from the state and turned back into it."""
-
-    edges: dict[str, Tensor]  # (1, *shape)
-    owned: set[str]  # edges that nobody else holds and that may be written in place
-    scales: dict[str, float]
-    work: dict[str, float]
-    frames: int
-    age: int
-    error: float
-    gain: float
-
-
 class StreamingNetwork(nn.Module):
     """What `wrap` returns: the module's output after every frame, with the state as a value.
 
@@ -149,7 +139,8 @@ class StreamingNetwork(nn.Module):
         Leaves: `edge.NAME` (B, ...) the last used values, `scales` (B, E) their root mean squares
         at the last refresh, `work` (B, S) computed shares summed over frames, `frames` and `age`
         (B,) frames read and frames since the last refresh, `error` (B,) relative error of the
-        output just before the last refresh, `gain` (B,) factor on the thresholds.
+        output just before the last refresh, `gain` (B,) factor on the thresholds,
+        `moving` and `wait` (B,) see `Row`.
         """
         plan = self.plan(height, width)
         parameter = next(self.plain.parameters(), torch.empty(0))
@@ -165,7 +156,8 @@ class StreamingNetwork(nn.Module):
         state["error"] = torch.zeros(batch_size, **floats)
         state["gain"] = torch.ones(batch_size, **floats)
         state["frames"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        state["age"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        for name in ("age", "moving", "wait"):
+            state[name] = torch.zeros(batch_size, dtype=torch.int64, device=device)
         return state
 
     @torch.no_grad()
@@ -191,19 +183,17 @@ class StreamingNetwork(nn.Module):
                 f"{self.config.in_channels}, height, width) with at least one frame"
             )
         plan = self.plan(*frames.shape[3:])
-        _check_state(plan, state, len(frames))
+        check_state(plan, state, len(frames))
         outputs, rows = [], []
         for index in range(len(frames)):
-            row = _row_of(plan, state, index, owned=consume)
+            row = row_of(plan, state, index, owned=consume)
             results = []
             for frame in frames[index]:
                 frame = frame[None].contiguous(memory_format=torch.channels_last)
-                self._read_frame(plan, row, frame)
-                # What is kept may be written in place by the next frame.
-                results.append(row.edges[plan.output].clone())
+                results.append(self._read_frame(plan, row, frame))
             outputs.append(torch.stack(results, dim=1))
             rows.append(row)
-        return torch.cat(outputs), _state_of(plan, rows, like=state)
+        return torch.cat(outputs), state_of(plan, rows, like=state)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Output after the last frame of clip (B, T, C, H, W), from a zero state."""
@@ -224,30 +214,38 @@ class StreamingNetwork(nn.Module):
 
     # --- One frame of one stream ------------------------------------------------------------------
 
-    def _read_frame(self, plan: Plan, row: _Row, frame: Tensor) -> None:
+    def _read_frame(self, plan: Plan, row: Row, frame: Tensor) -> Tensor:
         refresh_every = 0 if self.config.exact else self.config.refresh_every
         first = row.frames == 0
         due = bool(refresh_every) and row.age + 1 >= refresh_every
         row.frames += 1
         row.age += 1
+        if row.wait and not due:
+            row.wait -= 1
+            for name in row.work:
+                row.work[name] += 1
+            return self.plain(frame)
         all_new = False if first else self._read_differences(plan, row, frame)
-        if not (first or due):
-            return
-        if not all_new:
-            stale = row.edges[plan.output]
-            _read_whole(plan, row, frame)
-            if not first:
-                self._learn_error(row, stale.double(), row.edges[plan.output].double())
-        row.scales = {name: _rms(edge) for name, edge in row.edges.items()}
-        row.age = 0
+        row.moving = min(row.moving + 1, LONGEST_WAIT) if all_new else 0
+        row.wait = min(2 ** (row.moving - 1), LONGEST_WAIT) - 1 if all_new else 0
+        if first or due:
+            if not all_new:
+                stale = row.edges[plan.output]
+                _read_whole(plan, row, frame)
+                if not first:
+                    self._learn_error(row, stale.double(), row.edges[plan.output].double())
+            row.scales = {name: _rms(edge) for name, edge in row.edges.items()}
+            row.age = 0
+        # What is kept may be written in place by the next frame.
+        return row.edges[plan.output].clone()
 
-    def _learn_error(self, row: _Row, stale: Tensor, fresh: Tensor) -> None:
+    def _learn_error(self, row: Row, stale: Tensor, fresh: Tensor) -> None:
         distance = torch.linalg.vector_norm(fresh - stale)
         row.error = float(distance / torch.linalg.vector_norm(fresh).clamp_min(1e-30))
         if self.config.target_error is not None:
             row.gain = _next_gain(row.gain, row.error, self.config.target_error)
 
-    def _read_differences(self, plan: Plan, row: _Row, frame: Tensor) -> bool:
+    def _read_differences(self, plan: Plan, row: Row, frame: Tensor) -> bool:
         """Compute what the frame changed; True if that turned out to be everything."""
         edge = plan.edges[plan.input]
         height, width = edge.shape[1:]
@@ -269,7 +267,7 @@ class StreamingNetwork(nn.Module):
                 changed[stage.output] = self._run_whole(plan, stage, row)
         return False
 
-    def _run_whole(self, plan: Plan, stage: Stage, row: _Row) -> list[Box]:
+    def _run_whole(self, plan: Plan, stage: Stage, row: Row) -> list[Box]:
         """A stage of global layers: gates for what follows, or the output."""
         new = stage.run(*(row.edges[name] for name in stage.inputs))
         row.work[stage.name] += 1
@@ -283,7 +281,7 @@ class StreamingNetwork(nn.Module):
         return GATE_CHANGED
 
     def _run_local(
-        self, plan: Plan, stage: Stage, row: _Row, changed: dict[str, list[Box]]
+        self, plan: Plan, stage: Stage, row: Row, changed: dict[str, list[Box]]
     ) -> list[Box]:
         """A stage of local layers, on the boxes that its inputs' changes reach."""
         edge = plan.edges[stage.output]
@@ -319,14 +317,14 @@ class StreamingNetwork(nn.Module):
             found += kept
         return found
 
-    def _cut(self, plan: Plan, stage: Stage, row: _Row, name: str, patch: Box) -> Tensor:
+    def _cut(self, plan: Plan, stage: Stage, row: Row, name: str, patch: Box) -> Tensor:
         edge = plan.edges[name]
         if not edge.is_map:
             return row.edges[name]
         box = stage.input_box(patch, name, (edge.shape[1], edge.shape[2]))
         return _crop(row.edges[name], box).contiguous(memory_format=torch.channels_last)
 
-    def _still(self, row: _Row, edge: Edge, new: Tensor, box: Box) -> list[list[bool]]:
+    def _still(self, row: Row, edge: Edge, new: Tensor, box: Box) -> list[list[bool]]:
         """Rows of tiles of `new`, which lies at `box` of the edge: near the used value or not.
 
         A value that is not a number is near nothing.
@@ -392,7 +390,7 @@ def _boxes(still: list[list[bool]], tile: int, origin: Box) -> list[Box]:
     ]
 
 
-def _read_whole(plan: Plan, row: _Row, frame: Tensor) -> None:
+def _read_whole(plan: Plan, row: Row, frame: Tensor) -> None:
     """Compute everything, as the plain network does."""
     row.edges[plan.input] = frame.clone(memory_format=torch.channels_last)
     for stage in plan.stages:
@@ -401,7 +399,7 @@ def _read_whole(plan: Plan, row: _Row, frame: Tensor) -> None:
     row.owned = set(row.edges)
 
 
-def _write(row: _Row, name: str, new: Tensor, boxes: list[Box], *, origin: Box) -> None:
+def _write(row: Row, name: str, new: Tensor, boxes: list[Box], *, origin: Box) -> None:
     """Put `new`, whose first position lies at `origin`, into an edge at `boxes`."""
     if not boxes:
         return
@@ -431,56 +429,3 @@ def _crop(edge: Tensor, box: Box) -> Tensor:
 
 def _rms(edge: Tensor) -> float:
     return float(torch.linalg.vector_norm(edge.float())) / math.sqrt(edge.numel())
-
-
-# --- The state as a value -------------------------------------------------------------------------
-
-
-def _check_state(plan: Plan, state: State, batch_size: int) -> None:
-    for edge in plan.edges.values():
-        leaf = state.get(f"edge.{edge.name}")
-        if leaf is None or tuple(leaf.shape) != (batch_size, *edge.shape):
-            found = "is missing" if leaf is None else f"has shape {tuple(leaf.shape)}"
-            raise StateError(
-                f"state edge.{edge.name} {found}, the network wants "
-                f"{(batch_size, *edge.shape)}: take a state from init_state of this network, batch "
-                "and picture size"
-            )
-
-
-def _row_of(plan: Plan, state: State, index: int, *, owned: bool) -> _Row:
-    edges = {}
-    for edge in plan.edges.values():
-        leaf = state[f"edge.{edge.name}"][index : index + 1]
-        # Files do not keep the layout; a copy is made only where it is another.
-        edges[edge.name] = (
-            leaf.contiguous(memory_format=torch.channels_last) if leaf.ndim == 4 else leaf
-        )
-    return _Row(
-        edges=edges,
-        owned=set(edges) if owned else set(),
-        scales=dict(zip(plan.edges, state["scales"][index].tolist(), strict=True)),
-        work=dict(zip((s.name for s in plan.stages), state["work"][index].tolist(), strict=True)),
-        frames=int(state["frames"][index]),
-        age=int(state["age"][index]),
-        error=float(state["error"][index]),
-        gain=float(state["gain"][index]),
-    )
-
-
-def _state_of(plan: Plan, rows: list[_Row], *, like: State) -> State:
-    floats = {"dtype": torch.float64, "device": like["scales"].device}
-    integers = {"dtype": torch.int64, "device": like["scales"].device}
-    state = {
-        f"edge.{name}": rows[0].edges[name]
-        if len(rows) == 1
-        else torch.cat([row.edges[name] for row in rows])
-        for name in plan.edges
-    }
-    state["scales"] = torch.tensor([list(row.scales.values()) for row in rows], **floats)
-    state["work"] = torch.tensor([list(row.work.values()) for row in rows], **floats)
-    state["error"] = torch.tensor([row.error for row in rows], **floats)
-    state["gain"] = torch.tensor([row.gain for row in rows], **floats)
-    state["frames"] = torch.tensor([row.frames for row in rows], **integers)
-    state["age"] = torch.tensor([row.age for row in rows], **integers)
-    return state

@@ -272,6 +272,21 @@ def test_frame_that_is_new_all_over_runs_as_the_plain_network():
     assert all(row.share_skipped == 0 for row in streaming.report(state))
 
 
+@pytest.mark.parametrize("config", [RRMConfig(), SPARSE], ids=["exact", "sparse"])
+def test_camera_that_moves_and_then_rests(config):
+    streaming = wrap(network("resnet"), config)
+    resting = video(14, 48, 48)[:, 6:].repeat(1, 3, 1, 1, 1)
+    frames = torch.cat([torch.randn(1, 9, 3, 48, 48), resting], dim=1)
+    whole, state = run(streaming, frames)
+    assert torch.equal(run(streaming, frames, [1, 5, 4, 23])[0], whole)
+    expected = plain(streaming.plain, frames)
+    torch.testing.assert_close(whole[:, :9], expected[:, :9], rtol=1e-5, atol=1e-5)
+    if config.exact:
+        torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-5)
+        assert max(row.share_skipped for row in streaming.report(state)) > 0.1
+    assert int(state["wait"]) == int(state["moving"]) == 0
+
+
 def test_not_a_number_is_never_skipped():
     streaming = wrap(network("resnet"), SPARSE)
     frames = video(2, 32, 32)
