@@ -37,9 +37,7 @@ def draw_timeline(scan: Scan, path: Path) -> None:
     else:
         axes = figure.add_subplot()
     _draw_scores(axes, scan, shown)
-    figure.suptitle(
-        f"{Path(scan.video).name}: {scan.count_text} ({scan.model})", fontsize=11
-    )
+    figure.suptitle(f"{Path(scan.video).name}: {scan.count_text} ({scan.model})", fontsize=11)
     figure.savefig(path, format="png")
 
 
