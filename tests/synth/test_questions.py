@@ -7,6 +7,7 @@ import pytest
 
 from timevlm.errors import InputError
 from timevlm.synth.captions import make_captions
+from timevlm.synth.long import sample_long_video
 from timevlm.synth.palette import BLINK_ON_SECONDS, MOTIONS, NUMBERS, ORDINALS, SHAPES
 from timevlm.synth.questions import MAKERS, make_grounding, make_questions
 from timevlm.synth.wording import (
@@ -352,3 +353,10 @@ def test_the_vocabulary_covers_everything_that_is_ever_said():
         said.update(*(words.findall(t) for _, _, t in make_captions(spec)))
         said.update(*(words.findall(query.text) for query in make_grounding(spec, 2, limit=8)))
     assert said <= known, said - known
+
+
+def test_a_video_with_more_scenes_than_ordinals_is_refused():
+    video = sample_long_video(0, 90, level="basic", num_needles=1)
+    assert len(video.scenes) > len(ORDINALS)
+    with pytest.raises(InputError, match="make_needle_questions"):
+        make_questions(video, 0)

@@ -48,10 +48,15 @@ def make_questions(
     `families`, all those of the video's level are asked.
 
     Raises:
-        InputError: a family is unknown.
+        InputError: a family is unknown, or the video has more scenes than there are ordinals.
     """
     if isinstance(spec, FullVideo):
         return make_full_questions(spec, seed, per_family=per_family, families=families)
+    if len(spec.scenes) > len(ORDINALS):
+        raise InputError(
+            f"the video has {len(spec.scenes)} scenes; these questions number at most "
+            f"{len(ORDINALS)}, so ask a long video with make_needle_questions"
+        )
     families = FAMILIES if families is None else families
     unknown = [family for family in families if family not in FAMILIES]
     if unknown:
