@@ -13,6 +13,7 @@ from timevlm.errors import InputError, ModelError, PlanError
 from timevlm.prefilter.detector import (
     Detector,
     DetectorState,
+    Scores,
     above_usual,
     join_scores,
     resized,
@@ -279,7 +280,8 @@ def test_detector_of_any_cut_of_a_stream_is_the_whole(family, window):
 def test_interest_is_the_most_of_event_novelty_and_named_class():
     scores, _ = tiny_detector().step(random_pixels(6), np.arange(6.0), DetectorState())
     spin = above_usual(scores.classes[:, LABELS.index("spin")])
-    expected = np.maximum(np.maximum(above_usual(scores.event), scores.novelty), spin)
+    new = (1.0 - scores.trust()) * scores.novelty
+    expected = np.maximum(np.maximum(above_usual(scores.event), new), spin)
     assert np.array_equal(scores.interest(("spin",)), expected)
     assert np.array_equal(scores.named(()), np.zeros(6))
 
@@ -290,6 +292,29 @@ def test_a_recognizer_that_says_the_same_all_the_time_says_nothing():
     mostly_quiet = np.array([0.02] * 90 + [0.9] * 10)
     np.testing.assert_allclose(above_usual(mostly_quiet)[90:], 0.9, atol=0.02)
     assert above_usual(np.empty(0)).size == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "trust"),
+    [
+        ([0.0] * 90 + [0.9] * 10, 1.0),  # at home: quiet, and events
+        ([0.9] * 100, 0.0),  # always the same
+        ([0.02] * 100, 0.0),  # never sees anything
+        ([0.25] * 90 + [0.9] * 10, 0.5),
+    ],
+)
+def test_trust_in_a_recognizer(event, trust):
+    event, novelty = np.array(event), np.full(100, 0.8)
+    scores = Scores(
+        seconds=np.arange(100.0),
+        event=event,
+        novelty=novelty,
+        classes=event[:, None],
+        labels=("event",),
+    )
+    assert scores.trust() == pytest.approx(trust)
+    expected = np.maximum(above_usual(event), (1.0 - trust) * novelty)
+    np.testing.assert_allclose(scores.interest(), expected)
 
 
 def test_resized_averages_down_and_keeps_the_range():

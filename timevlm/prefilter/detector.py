@@ -31,6 +31,8 @@ from timevlm.prefilter.usage import EVENT_LABEL, Usage, load_usage
 _WARM_UP_FRAMES = 4
 # Of the frames, those of the lowest scores are what a video looks like when nothing happens.
 _USUAL_SHARE = 0.2
+# An event that it saw for certain.
+_SURE = 0.6
 _DEFAULT_USAGE = Usage(frame_size=(96, 96), fps=2.0)
 
 
@@ -48,9 +50,21 @@ class Scores:
         """(N,) in [0, 1]: event, novelty or a class that the question named, whichever is most.
 
         For the scores of a whole video: events and classes count as far as they exceed what is
-        usual in it (`above_usual`).
+        usual in it (`above_usual`), novelty as far as the recognizer cannot be trusted.
         """
-        return np.maximum.reduce([above_usual(self.event), self.novelty, self.named(named)])
+        novelty = (1.0 - self.trust()) * self.novelty
+        return np.maximum.reduce([above_usual(self.event), novelty, self.named(named)])
+
+    def trust(self) -> float:
+        """How much the recognizer seems to be at home in this video, in [0, 1].
+
+        It tells an event from a cut or a change of light, which novelty cannot; but only where it
+        tells anything: 0 if it never sees an event or sees one nearly always, 1 if it sees some and
+        is otherwise sure that there is none.
+        """
+        if not self.event.size or float(self.event.max()) < _SURE:
+            return 0.0
+        return float(np.clip(1.0 - 2.0 * np.quantile(self.event, _USUAL_SHARE), 0.0, 1.0))
 
     def named(self, labels: Sequence[str]) -> np.ndarray:
         """(N,) how far the likeliest of `labels` exceeds its usual probability; zeros for none."""
