@@ -88,7 +88,7 @@ def _options(case: Case) -> Html:
         letter = element("span", {"class": "letter"}, LETTERS[index])
         kind = "gold-option" if index == row["gold"] else None
         lines.append(element("li", None, letter, element("span", {"class": kind}, option), *marks))
-    return element("ul", {"class": "options"}, *lines)
+    return element("ul", {"class": "options letters"}, *lines)
 
 
 def _captions(case: Case) -> Html:

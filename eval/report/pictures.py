@@ -36,9 +36,9 @@ def take_pictures(
 ) -> list[Picture]:
     """The frames on screen at the given seconds, with their labels, in the order given.
 
-    `isolate` decodes in a child process for each picture, for files that nothing has read before. A
-    moment at which the video shows nothing is left out. Raises VideoError for a file that cannot be
-    used, or that keeps the caller waiting too long.
+    `isolate` decodes the first in a child process, for files that nothing has read before: what did
+    no harm there does none here. A moment at which the video shows nothing is left out. Raises
+    VideoError for a file that cannot be used, or that keeps the caller waiting too long.
     """
     found = []
     for seconds, label in moments:
@@ -54,6 +54,7 @@ def take_pictures(
         if batch is not None:
             pixels = batch.pixels[0].permute(1, 2, 0).numpy()
             jpeg, width, height = encode_jpeg(pixels)
+            isolate = False
             found.append(Picture(float(batch.seconds[0]), label, jpeg, width, height))
     return found
 

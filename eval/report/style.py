@@ -108,7 +108,8 @@ article h3 { margin: 0; font-size: 1.05rem; max-width: 46rem; }
 article .id { margin: 0 0 0.2rem; overflow-wrap: anywhere; max-width: none; }
 .options { list-style: none; margin: 0.6rem 0; padding: 0; }
 .options li { padding: 0.05rem 0; }
-.options .letter { display: inline-block; width: 1.6rem; color: var(--muted); }
+.options.letters li { padding-left: 1.6rem; text-indent: -1.6rem; }
+.options .letter { display: inline-block; width: 1.6rem; text-indent: 0; color: var(--muted); }
 .options .gold-option { font-weight: 600; }
 .mark { font-size: 0.8125rem; font-weight: 600; margin-left: 0.5rem; white-space: nowrap; }
 .mark.gold { color: var(--gold); }
@@ -132,7 +133,10 @@ svg .moment { stroke: var(--text); stroke-width: 1; opacity: 0.6; }
 .pictures {
   display: flex; flex-wrap: wrap; gap: 0.75rem; list-style: none; margin: 0.9rem 0 0; padding: 0;
 }
-.pictures img { display: block; width: auto; height: 8rem; max-width: 100%; object-fit: contain; }
+.pictures img {
+  display: block; width: auto; height: 8rem; max-width: 100%;
+  object-fit: contain; object-position: left;
+}
 .pictures li { font-size: 0.8125rem; max-width: 14.5rem; }
 .pictures .when { font-variant-numeric: tabular-nums; }
 details { margin: 0.75rem 0; }
