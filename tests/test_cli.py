@@ -377,7 +377,9 @@ def test_help_imports_nothing_heavy():
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+# A suite in the background is started with interrupts ignored, and hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from timevlm import cli
 from timevlm.cli import session
 sys.path.insert(0, {tests!r})
