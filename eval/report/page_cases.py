@@ -118,7 +118,8 @@ def _outcome(case: Case) -> Html:
     parts = [join(f"{names.get(row['task'], 'score')} ", datum(score, f"{score:.{digits}f}"))]
     confidence = row["details"].get("confidence")
     if confidence is not None:
-        parts.append(Html(f"confidence {confidence:.2f}"))
+        sure = "above 0.99" if 0.99 < confidence < 1 else f"{confidence:.2f}"
+        parts.append(Html(f"confidence {sure}"))
     if row["parse_rule"] != "native":
         quoted = element("q", None, words.short(row["raw"], _MAX_REPLY))
         parts.append(join("reply ", quoted, f" (read by rule {row['parse_rule']})"))
