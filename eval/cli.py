@@ -145,14 +145,19 @@ def run(**options: Any) -> None:
     show_default=True,
     help="Rules that read replies in words.",
 )
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for a page of the tests.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-def compare(result_a: Path, result_b: Path, extract: str, as_json: bool) -> None:
+def compare(result_a: Path, result_b: Path, extract: str, out: Path | None, as_json: bool) -> None:
     """Whether RESULT_B is better than RESULT_A, on the questions that both have."""
     from eval.replay import compare as compare_results
     from eval.show import print_comparison
 
     found = compare_results(result_a, result_b, rules=extract)
     _print_json(found) if as_json else print_comparison(found)
+    if out is not None:
+        from eval.report import write_comparison
+
+        write_comparison(result_a, result_b, out, rules=extract)
 
 
 @evaluation.command()
