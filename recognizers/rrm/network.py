@@ -16,9 +16,9 @@ leaves the paper:
   distance between the outputs before and after is the measured error, `state["error"]`.
 - What a frame costs is modelled before it is spent: regions that would cost more than the whole
   map are computed as the whole map, and a frame that changed nearly everywhere runs as the plain
-  network would, without a look at what changed in between. While such frames follow each other,
-  only every second, fourth, at last every eighth is looked at; the others are the plain network's
-  alone.
+  network would, without a look at what changed in between. While such frames, or others that
+  saved next to nothing, follow each other, only every second, fourth, at last every eighth is
+  looked at; the others are the plain network's alone.
 """
 
 import math
@@ -37,7 +37,9 @@ from recognizers.rrm.trace import trace
 
 GATE_CHANGED = [Box(0, 1, 0, 1)]
 GAIN_RANGE = 16.0
-LONGEST_WAIT = 8
+# A frame whose differences cost more than this share of the plain network saved nothing worth the
+# looking; while such frames follow each other, fewer are looked at, at last one of LONGEST_WAIT.
+VAIN_SHARE, LONGEST_WAIT = 0.75, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,9 +227,11 @@ class StreamingNetwork(nn.Module):
             for name in row.work:
                 row.work[name] += 1
             return self.plain(frame)
+        row.spent = 0.0
         all_new = False if first else self._read_differences(plan, row, frame)
-        row.moving = min(row.moving + 1, LONGEST_WAIT) if all_new else 0
-        row.wait = min(2 ** (row.moving - 1), LONGEST_WAIT) - 1 if all_new else 0
+        vain = all_new or row.spent > VAIN_SHARE * plan.cost
+        row.moving = min(row.moving + 1, LONGEST_WAIT) if vain else 0
+        row.wait = min(2 ** (row.moving - 1), LONGEST_WAIT) - 1 if vain else 0
         if first or due:
             if not all_new:
                 stale = row.edges[plan.output]
@@ -293,6 +297,7 @@ class StreamingNetwork(nn.Module):
             boxes = [whole]
         found: list[Box] = []
         for box in boxes:
+            row.spent += stage.cost(box)
             patch = stage.patch(box)
             row.work[stage.name] += patch.area / whole.area
             if patch == whole:

@@ -12,7 +12,7 @@ from recognizers.rrm.stages import Plan
 
 @dataclass(slots=True)
 class Row:
-    """What is known of one stream; its fields are the state's leaves."""
+    """What is known of one stream; its fields but `owned` and `spent` are the state's leaves."""
 
     edges: dict[str, Tensor]  # (1, *shape)
     owned: set[str]  # edges that nobody else holds and that may be written in place
@@ -22,8 +22,9 @@ class Row:
     age: int
     error: float
     gain: float
-    moving: int  # frames in a row, of those looked at, that were new all over; 8 at most
+    moving: int  # frames in a row, of those looked at, where looking saved nothing; 8 at most
     wait: int  # frames to come that are not looked at
+    spent: float = 0.0  # modelled cost of the frame in hand
 
 
 def check_state(plan: Plan, state: State, batch_size: int) -> None:

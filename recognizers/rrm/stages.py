@@ -100,6 +100,7 @@ class Plan:
     output: str
     edges: dict[str, Edge]
     stages: tuple[Stage, ...]
+    cost: float  # of all local stages as the plain network runs them
 
 
 def make_plan(traced: fx.GraphModule, example: Tensor, *, cells: int) -> Plan:
@@ -151,7 +152,12 @@ def make_plan(traced: fx.GraphModule, example: Tensor, *, cells: int) -> Plan:
     stages = tuple(
         _make_stage(traced, node, kept, maps, kinds) for node in nodes if node in kept - {nodes[0]}
     )
-    return Plan(input=nodes[0].name, output=output.name, edges=edges, stages=stages)
+    cost = sum(
+        stage.work * stage.size[0] * stage.size[1] + stage.overhead - REGION_CALLS * CALL
+        for stage in stages
+        if stage.is_local
+    )
+    return Plan(input=nodes[0].name, output=output.name, edges=edges, stages=stages, cost=cost)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

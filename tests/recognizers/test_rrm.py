@@ -284,7 +284,18 @@ def test_camera_that_moves_and_then_rests(config):
     if config.exact:
         torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-5)
         assert max(row.share_skipped for row in streaming.report(state)) > 0.1
-    assert int(state["wait"]) == int(state["moving"]) == 0
+        assert int(state["wait"]) == int(state["moving"]) == 0
+
+
+def test_looking_in_vain_is_noticed_below_the_dense_share():
+    streaming = wrap(network("resnet"), RRMConfig(threshold=0.01, refresh_every=0))
+    frames = torch.randn(1, 1, 3, 48, 48).repeat(1, 8, 1, 1, 1)
+    frames[:, 1:, :, 12:36] = torch.randn(1, 7, 3, 24, 48)  # half of every frame
+    outputs, state = run(streaming, frames)
+    assert int(state["moving"]) > 1
+    # Frames that are not looked at are exact.
+    exact = relative_errors(outputs[0], plain(streaming.plain, frames)[0]) < 1e-6
+    assert int(exact.sum()) >= 4
 
 
 def test_not_a_number_is_never_skipped():
