@@ -39,6 +39,7 @@ class BatchConfig:
     max_shift_seconds: int = 3600
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
+    first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def sample_videos(
     """The videos of one step; the step alone decides them, so that training can resume."""
     samples = []
     for i in range(config.num_videos):
-        seed = first_seed + step * config.num_videos + i
+        seed = config.first_seed + first_seed + step * config.num_videos + i
         rng = random.Random(f"sampling:{split}:{seed}")
         spec = sample_video(seed, split=split)
         if config.max_scenes is not None and config.max_scenes < len(spec.scenes):

@@ -8,7 +8,7 @@ minutes gives a finished schedule on any machine.
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,8 @@ def _is_table(name: str) -> bool:
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
-CURRICULUM = ((0.3, 1, 3), (0.42, 2, 2), (0.55, 3, 1))
+Curriculum = Sequence[tuple[float, int, int]]
+CURRICULUM: Curriculum = ((0.3, 1, 3), (0.42, 2, 2), (0.55, 3, 1))
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
@@ -223,13 +224,14 @@ def answer_phase(
     config: PhaseConfig,
     folder: Path,
     batches: BatchConfig,
+    curriculum: Curriculum = CURRICULUM,
 ) -> None:
     """Teach the whole model to answer; the vision tower keeps what the first phase taught it.
 
     The alignment stays on with a small weight. Without it the directions that are useful first
     (shape, place) grow until colour, a tenth of their size, is not heard any more.
 
-    Videos grow from one scene to all of theirs (`CURRICULUM`): looking up a picture's words has to
+    Videos grow from one scene to all of theirs (`curriculum`): looking up a picture's words has to
     be learnt first, and is learnt many times faster where there is little to look through.
     """
     model.vision.requires_grad_(False)
@@ -238,7 +240,9 @@ def answer_phase(
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        batch, labels = training_batch(model, processor, curriculum_config(batches, share), step)
+        batch, labels = training_batch(
+            model, processor, curriculum_config(batches, share, curriculum), step
+        )
         rendered = time.monotonic() - started
         losses = objective(batch, labels)
         aligned = align(*labelled_frames(model, step, num_frames=32))
@@ -256,9 +260,11 @@ def answer_phase(
     run_phase(objective, step_fn, config, folder)
 
 
-def curriculum_config(batches: BatchConfig, share: float) -> BatchConfig:
+def curriculum_config(
+    batches: BatchConfig, share: float, curriculum: Curriculum = CURRICULUM
+) -> BatchConfig:
     """What a batch holds when `share` of the phase is spent."""
-    for until, max_scenes, more_videos in CURRICULUM:
+    for until, max_scenes, more_videos in curriculum:
         if share < until:
             num_videos = batches.num_videos * more_videos
             return replace(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from timevlm.configuration import TimeVLMConfig
+from timevlm.errors import ModelError
 from timevlm.llm.attention import QueryKeyValue
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
@@ -81,9 +82,17 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
     )
 
 
-def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
-    """An untrained nano and its processor."""
+def build_nano(
+    start_from: Path | None = None,
+) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
+    """An untrained nano and its processor, or a saved one in float32, ready to be trained further.
+
+    Raises:
+        ModelError: `start_from` holds no model, or one with another vocabulary.
+    """
     processor = build_processor()
+    if start_from is not None:
+        return _saved_nano(start_from, processor), processor
     model = TimeVLMForConditionalGeneration(build_config(processor))
     with torch.no_grad():
         # Blocks write vectors of length 10 to 30 into the residual stream: an input of
@@ -96,6 +105,20 @@ def build_nano() -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
     return model, processor
+
+
+def _saved_nano(folder: Path, processor: TimeVLMProcessor) -> TimeVLMForConditionalGeneration:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"no model in {folder} (no config.json); give a folder that training wrote"
+        )
+    saved = TimeVLMProcessor.from_pretrained(folder)
+    if saved.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+        raise ModelError(
+            f"the model in {folder} has {len(saved.tokenizer)} words where this version trains "
+            f"{len(processor.tokenizer)}; train from nothing, or go on with the version it is from"
+        )
+    return TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:
