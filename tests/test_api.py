@@ -15,7 +15,8 @@ from tests.helpers import (
     tiny_vlm,
     write_mp4,
 )
-from timevlm.api import TimeVLM
+from tests.video.synthesis import write_audio
+from timevlm.api import AUDIO_IGNORED, TimeVLM
 from timevlm.errors import ChoiceError, InputError, MemoryFileError, VideoError
 from timevlm.memory import VideoMemory
 from timevlm.results import Answer
@@ -67,6 +68,13 @@ def test_watching_a_file(vlm, video):
     assert memory.warnings == ()
     assert memory.timings.decode > 0
     assert memory.plan["fps"] == 1.0
+
+
+def test_sound_that_is_ignored_is_said(vlm, video, tmp_path):
+    memory = vlm.watch(write_audio(tmp_path / "talk.mp4", pictures=video))
+    assert memory.frame_seconds.tolist() == [0.0, 1.0, 2.0]
+    assert memory.warnings == (AUDIO_IGNORED,)
+    assert vlm.ask(memory, "What is said?").warnings[0] == AUDIO_IGNORED
 
 
 def test_a_file_can_be_watched_in_part_and_at_another_rate(vlm, video):

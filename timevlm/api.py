@@ -46,6 +46,7 @@ MAX_SPANS = 8
 MAX_CAPTION_TOKENS = 2048
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
+AUDIO_IGNORED = "the sound was ignored: answers rest on the pictures alone"
 
 Progress = Callable[[int, int], None]
 
@@ -154,6 +155,8 @@ class TimeVLM:
             missing = planned - reader.frames_decoded
             lost = [f"{missing} of {planned} frames could not be decoded"]
             warnings = [*reader.warnings] or (lost if missing else [])
+            if reader.info.has_audio:
+                warnings.append(AUDIO_IGNORED)
             last = float(memory.frame_seconds[-1])
             asked_end = reader.info.end_seconds if plan.end is None else plan.end
             video_end = max(last, min(reader.info.end_seconds, asked_end))

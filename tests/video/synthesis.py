@@ -112,11 +112,19 @@ def remux(source: Path, target: Path, change: "callable", **muxer_options: str) 
     return target
 
 
-def write_audio(path: Path, codec: str = "aac") -> Path:
-    """A file with one second of silence and no video."""
+def write_audio(path: Path, codec: str = "aac", pictures: Path | None = None) -> Path:
+    """A file with one second of silence, and the video of `pictures`, if given."""
+    packets = []
     with av.open(str(path), "w") as container:
+        if pictures is not None:
+            with av.open(str(pictures)) as source:
+                video = container.add_stream_from_template(source.streams.video[0])
+                packets = [p for p in source.demux(source.streams.video[0]) if p.size]
         stream = container.add_stream(codec, rate=16000)
         stream.layout = "mono"
+        for packet in packets:
+            packet.stream = video
+            container.mux(packet)
         frame = av.AudioFrame.from_ndarray(
             np.zeros((1, 16000), dtype=np.float32), format="fltp", layout="mono"
         )
