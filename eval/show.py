@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.report import words
+
 SWEEP_COLUMNS = ("95% interval", "frames", "tokens", "s/question", "peak MB", "memory KB")
 _SHOWN_DIFFERENCES = 20
 
@@ -31,8 +33,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         for column in ("", "score", "95% interval", "n"):
             table.add_column(column, justify="left" if not column else "right")
         for line in lines:
-            low, high = line.get("low"), line.get("high")
-            interval = "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+            interval = words.interval(line, 2) or words.no_interval(line, "-")
             note = f"  ({line['note']})" if line.get("note") else ""
             score = _score(line["value"], line["unit"])
             table.add_row(escape(line["name"] + note), score, interval, str(line["n"]))
@@ -61,8 +62,8 @@ def print_comparison(found: Mapping[str, Any]) -> None:
             f"{line['a']:.2f}",
             f"{line['b']:.2f}",
             f"{line['difference']:+.2f}",
-            f"{line['low']:+.2f} to {line['high']:+.2f}",
-            f"{line['p_value']:.4f}",
+            "-" if line["low"] is None else f"{line['low']:+.2f} to {line['high']:+.2f}",
+            "-" if line["p_value"] is None else f"{line['p_value']:.4f}",
             "" if exact is None else f"{exact['p_value']:.4f}",
             str(line["num_samples"]),
             str(line["num_clusters"]),
@@ -106,7 +107,7 @@ def sweep_numbers(cell: Mapping[str, Any]) -> list[str]:
     low, high = cell["low"], cell["high"]
     return [
         "-" if cell["score"] is None else f"{cell['score']:.2f}",
-        "" if low is None or high is None else f"{low:.1f} to {high:.1f}",
+        "-" if low is None or high is None else f"{low:.1f} to {high:.1f}",
         _number(cell["frames"]),
         _number(cell["tokens"]),
         _number(cell["seconds_per_sample"], 3),

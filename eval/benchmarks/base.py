@@ -62,7 +62,10 @@ class Graded:
 
 
 class MetricRow(TypedDict):
-    """One line of a score table; `value` and the 95% interval are in `unit`."""
+    """One line of a score table; `value` and the 95% interval are in `unit`.
+
+    A mean over questions says over how many videos it runs; that of one video has no interval.
+    """
 
     name: str
     value: float | None
@@ -70,6 +73,7 @@ class MetricRow(TypedDict):
     n: int
     low: NotRequired[float]
     high: NotRequired[float]
+    num_videos: NotRequired[int]
     note: NotRequired[str]
 
 

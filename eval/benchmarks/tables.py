@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from eval.benchmarks.base import Graded, MetricRow
 from eval.metrics import accuracy as accuracies
 from eval.metrics.accuracy import Average, Outcome
-from eval.metrics.statistics import cluster_bootstrap
+from eval.metrics.statistics import interval_over_clusters
 
 
 def outcomes(graded: Sequence[Graded]) -> list[Outcome]:
@@ -51,7 +51,7 @@ def mean_row(
     """The mean of a value over rows and its 95% cluster bootstrap interval over videos.
 
     Rows whose value is None (hidden gold, no judge yet) are left out. In "%" means are scaled
-    by 100.
+    by 100. One video has no interval.
     """
     scale = 100.0 if unit == "%" else 1.0
     pairs = [(item.row["cluster"], value(item)) for item in graded]
@@ -59,8 +59,12 @@ def mean_row(
     row = MetricRow(name=name, value=None, unit=unit, n=len(known))
     if known:
         values = [number for _, number in known]
+        clusters = [cluster for cluster, _ in known]
         row["value"] = sum(values) / len(values)
-        row["low"], row["high"] = cluster_bootstrap(values, [cluster for cluster, _ in known])
+        row["num_videos"] = len(set(clusters))
+        found = interval_over_clusters(values, clusters)
+        if found is not None:
+            row["low"], row["high"] = found
     if note:
         row["note"] = note
     return row
@@ -82,6 +86,8 @@ def count_row(name: str, number: int, total: int) -> MetricRow:
 
 def _accuracy_line(name: str, result: dict, note: str) -> MetricRow:
     row = MetricRow(name=name, value=result["value"], unit="%", n=result["n"])
+    if result["value"] is not None:
+        row["num_videos"] = result["num_videos"]
     if result["low"] is not None:
         row["low"], row["high"] = result["low"], result["high"]
     if note:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from eval.metrics.statistics import cluster_bootstrap
+from eval.metrics.statistics import interval_over_clusters
 from timevlm.errors import InputError
 
 Average = Literal["micro", "macro", "label_weighted", "answered"]
@@ -66,11 +66,12 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
 def accuracy(
     outcomes: Sequence[Outcome], average: Average = "micro", *, tag: str | None = None
 ) -> dict[str, Any]:
-    """One accuracy: `value`, `low`, `high` in percent, `average`, `n` and the counts.
+    """One accuracy: `value`, `low`, `high` in percent, `average`, `n`, `num_videos`, the counts.
 
     "macro" and "label_weighted" need the `tag` whose groups they run over; a sample without that
     tag belongs to no group. Samples without a public gold are counted but not scored; where none
-    is left, value and interval are None. Raises InputError without the tag that is needed.
+    is left, value and interval are None, and one video has a value without an interval. Raises
+    InputError without the tag that is needed.
     """
     if average in ("macro", "label_weighted") and tag is None:
         raise InputError(f"the {average} average needs a tag to group by, such as 'task'")
@@ -85,10 +86,11 @@ def accuracy(
         points = [100.0 * item.points for item, _ in pairs]
         names = [name for _, name in pairs] if average == "macro" else None
         result["value"] = _mean(points, names)
-        result["low"], result["high"] = cluster_bootstrap(
-            points, [item.cluster for item, _ in pairs], groups=names
-        )
-    return {**result, "n": len(pairs), **counts(outcomes)}
+        found = interval_over_clusters(points, [item.cluster for item, _ in pairs], groups=names)
+        if found is not None:
+            result["low"], result["high"] = found
+    num_videos = len({item.cluster for item, _ in pairs})
+    return {**result, "n": len(pairs), "num_videos": num_videos, **counts(outcomes)}
 
 
 def breakdown(outcomes: Sequence[Outcome], tag: str) -> dict[str, dict[str, Any]]:

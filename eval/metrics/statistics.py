@@ -39,10 +39,11 @@ class PairedComparison:
     """The mean of B minus the mean of A on the samples that both have."""
 
     difference: float
-    low: float
-    high: float
-    p_value: float
-    """Two-sided, from the share of resamples on the other side of zero."""
+    low: float | None
+    high: float | None
+    p_value: float | None
+    """Two-sided, from the share of resamples on the other side of zero. Like the bounds None where
+    all samples are of one cluster, which says nothing about others."""
     num_samples: int
     num_clusters: int
 
@@ -89,6 +90,22 @@ def cluster_bootstrap(
         for draws in draw_counts(num_clusters, num_resamples=num_resamples, seed=seed)
     ]
     return _percentiles(np.concatenate(statistics), confidence)
+
+
+def interval_over_clusters(
+    scores: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    groups: Sequence[Hashable] | None = None,
+) -> Interval | None:
+    """`cluster_bootstrap` with its defaults, or None where all scores are of one cluster.
+
+    Resampling one video always gives the same mean: an interval of width zero, which looks like
+    certainty where there is none.
+    """
+    if len(set(clusters)) == 1:
+        return None
+    return cluster_bootstrap(scores, clusters, groups=groups)
 
 
 def cluster_bootstrap_reference(
@@ -145,8 +162,12 @@ def paired_bootstrap(
     values_a, cluster_ids = _arrays(scores_a, clusters)
     values_b, _ = _arrays(scores_b, clusters)
     differences = values_b - values_a
+    difference = float(differences.mean())
     totals = np.bincount(cluster_ids, weights=differences)
     sizes = np.bincount(cluster_ids).astype(float)
+    numbers = {"num_samples": len(differences), "num_clusters": len(sizes)}
+    if len(sizes) == 1:
+        return PairedComparison(difference=difference, low=None, high=None, p_value=None, **numbers)
     resampled = np.concatenate(
         [
             (draws @ totals) / (draws @ sizes)
@@ -157,12 +178,11 @@ def paired_bootstrap(
     # One is added on both sides of the fraction: a resampling test never proves p = 0.
     tail = min((resampled <= 0).sum(), (resampled >= 0).sum())
     return PairedComparison(
-        difference=float(differences.mean()),
+        difference=difference,
         low=low,
         high=high,
         p_value=min(1.0, 2.0 * float(tail + 1) / (num_resamples + 1)),
-        num_samples=len(differences),
-        num_clusters=len(sizes),
+        **numbers,
     )
 
 

@@ -183,6 +183,8 @@ def _page(found: Mapping[str, Any], benchmark: Benchmark) -> str:
 
 def verdict(line: Mapping[str, Any]) -> str:
     """What an interval of a difference says, in words."""
+    if line["low"] is None:
+        return "one video says nothing about others"
     if line["low"] > 0:
         return "B is better"
     if line["high"] < 0:
@@ -201,7 +203,7 @@ def _verdict(found: Mapping[str, Any]) -> Html:
 
 def _table(label: str, lines: Mapping[str, Mapping[str, Any]]) -> Html:
     values = [line[key] for line in lines.values() for key in ("low", "high", "difference")]
-    scale = charts.difference_scale(values)
+    scale = charts.difference_scale(value for value in values if value is not None)
     names = [name for name in _COLUMNS if name != "McNemar p" or _has_exact(lines)]
     kinds = {"95% interval": "interval", "questions": "questions", "p": "p", "McNemar p": "p"}
     # The number of videos stands in the cell of the questions.
@@ -224,9 +226,10 @@ def _has_exact(lines: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _row(name: str, line: Mapping[str, Any], scale: Scale, names: list[str]) -> Html:
-    between = join(
-        datum(line["low"], _signed(line["low"])), " to ", datum(line["high"], _signed(line["high"]))
-    )
+    between: str = words.NOTHING
+    if line["low"] is not None:
+        low, high = (datum(line[key], _signed(line[key])) for key in ("low", "high"))
+        between = join(low, " to ", high)
     point = {"value": line["difference"], "low": line["low"], "high": line["high"]}
     cells = [
         cell(datum(line["a"], f"{line['a']:.1f}"), "number"),
@@ -290,7 +293,7 @@ def _markdown_lines(lines: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{line['a']:.1f}",
                 f"{line['b']:.1f}",
                 _signed(line["difference"]),
-                f"{_signed(line['low'])} to {_signed(line['high'])}",
+                _interval(line),
                 _p(line["p_value"]),
                 "" if exact is None else _p(exact["p_value"]),
                 str(line["num_samples"]),
@@ -305,5 +308,13 @@ def _signed(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
 
 
-def _p(value: float) -> str:
+def _interval(line: Mapping[str, Any]) -> str:
+    if line["low"] is None:
+        return words.NOTHING
+    return f"{_signed(line['low'])} to {_signed(line['high'])}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return words.NOTHING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -50,16 +50,7 @@ def _lines(items: Sequence[Graded], values: Callable[[Graded], Sequence[str]]) -
             groups.setdefault(value, []).append(item)
     if not 2 <= len(groups) <= _MAX_VALUES:
         return []
-    return [_line(value, members) for value, members in groups.items()]
-
-
-def _line(name: str, members: Sequence[Graded]) -> MetricRow:
-    line = mean_row(name, members, _score, unit="%")
-    if len({item.row["cluster"] for item in members}) < 2:
-        # Resampling one video always gives the same mean, which is no certainty.
-        line.pop("low", None)
-        line.pop("high", None)
-    return line
+    return [mean_row(value, members, _score, unit="%") for value, members in groups.items()]
 
 
 def _score(item: Graded) -> float | None:

@@ -90,10 +90,9 @@ def score_rows(lines: Iterable[Line], digits: int | None = None) -> list[list[st
         note = f" ({line['note']})" if line.get("note") else ""
         unit = {"%": "%", "0-5": " of 5"}.get(line["unit"], "") if line["value"] is not None else ""
         number = words.score(line["value"], line["unit"], digits) + unit
+        between = words.interval(line, digits) or words.no_interval(line)
         n = line.get("n")
-        rows.append(
-            [line["name"] + note, number, words.interval(line, digits), "" if n is None else f"{n}"]
-        )
+        rows.append([line["name"] + note, number, between, "" if n is None else f"{n}"])
     return rows
 
 
@@ -136,7 +135,7 @@ def _published(content: Content) -> list[str]:
         for line in published.entries:
             name = f"**{_text(line['name'])}**" if line.get("own") else line["name"]
             number = words.score(line["value"], published.unit, published.digits)
-            between = words.interval(line, published.digits)
+            between = words.interval(line, published.digits) or words.no_interval(line)
             rows.append([name, number, between, line["source"], line.get("note", "")])
         parts.append(f"### {_text(published.metric)}")
         parts.append(_table(["model", "score", "95% interval", "source", "note"], rows))

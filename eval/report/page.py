@@ -109,7 +109,8 @@ def _figures(content: Content) -> Html:
         number = datum(line["value"], words.score(line["value"], line["unit"]))
         big = element("span", {"class": "big"}, number, element("span", {"class": "unit"}, unit))
         between = words.interval(line)
-        below = f"95% interval {between}" if between else line.get("note", "")
+        alone = "1 video, no interval" if line.get("num_videos") == 1 else ""
+        below = f"95% interval {between}" if between else alone or line.get("note", "")
         small = element(
             "span", {"class": "small"}, f"{below}, {words.count(line['n'], 'question')}"
         )
@@ -221,7 +222,7 @@ def _breakdowns(content: Content) -> Html:
         parts.append(made)
     if not parts:
         return paragraph("This benchmark has no tags to break its score down by.", "muted")
-    about = "Groups of few videos have intervals that are too narrow; one video gives none."
+    about = "Groups of few videos have intervals that are too narrow; one video has none."
     return join(paragraph(about, "small muted"), *parts)
 
 

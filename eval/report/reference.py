@@ -33,7 +33,7 @@ def without_watching(
     found: list[dict[str, Any]] = []
     for line in (*_computed(result, benchmark, rules), *_runs_beside(result)):
         # `blind` and `constant` runs are often one of the computed answers.
-        known = any(all(line[key] == other[key] for key in _SAME) for other in found)
+        known = any(all(line.get(key) == other.get(key) for key in _SAME) for other in found)
         if line["metric"] in metrics and not known:
             found.append(line)
     return found

@@ -139,7 +139,7 @@ def _score_cells(line: Line, digits: int | None) -> list[Html]:
     value, low, high = line["value"], line.get("low"), line.get("high")
     unit = {"%": "%", "0-5": " of 5"}.get(line["unit"], "")
     text = words.score(value, line["unit"], digits) + unit
-    between = Html("")
+    between: str = words.no_interval(line)
     if low is not None and high is not None:
         shown_low, _, shown_high = words.interval(line, digits).partition(" to ")
         between = join(datum(low, shown_low), " to ", datum(high, shown_high))

@@ -38,6 +38,11 @@ def interval(line: Mapping[str, Any], digits: int | None = None) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
+def no_interval(line: Mapping[str, Any], nothing: str = NOTHING) -> str:
+    """Why a score has no interval, for its cell: one video cannot be resampled; else nothing."""
+    return f"{nothing} (1 video)" if line.get("num_videos") == 1 else ""
+
+
 def seconds(value: float) -> str:
     """A point in a video: `12.4 s`, `1:05.0`, `1:02:05.0`; never broken over lines."""
     tenths = round(value * 10)

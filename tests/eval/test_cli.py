@@ -55,6 +55,17 @@ def test_json_and_a_limit(data: Path) -> None:
     assert "LIMITED to 2 of 4 videos" in timevlm("--rescore", "r").stdout
 
 
+def test_one_video_has_no_interval_in_the_terminal(data: Path) -> None:
+    command = ("toyworld", "--data", data, "--split", "choice", "--limit", 1)
+    for letter in "AB":
+        text = timevlm(*command, "--model", f"constant:{letter}", "--out", letter).stdout
+        assert "- (1 video)" in text
+        assert " to " not in text.replace("LIMITED to", "")
+    text = timevlm("compare", "A", "B").stdout
+    assert " to " not in text
+    assert "- | - |" in text.replace("\u2502", "|")
+
+
 def test_every_option_reaches_the_run(data: Path) -> None:
     run_json(
         *("toyworld", "--data", data, "--model", "constant:A", "--split", "grounding"),

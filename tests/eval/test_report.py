@@ -269,6 +269,28 @@ def test_a_limited_run_says_so_everywhere(tmp_path: Path) -> None:
     assert "is not in the run's data folder" in text
 
 
+def test_one_video_has_no_interval_anywhere(tmp_path: Path) -> None:
+    data = build("toyworld", tmp_path / "data")
+    first = run("toyworld", data, tmp_path / "a", BlindModel(), limit=1)
+    second = run("toyworld", data, tmp_path / "b", ConstantModel("B"), limit=1)
+    write_report(first)
+    metrics = json.loads((first / "metrics.json").read_text())
+    lines = [line for lines in metrics["tables"].values() for line in lines]
+    lines += metrics["without_watching"]
+    assert not any("low" in line for line in lines)
+    assert {line["num_videos"] for line in metrics["tables"]["overall"]} == {1}
+    alone = f"{words.NOTHING} (1 video)"
+    html = (first / "report.html").read_text(encoding="utf-8")
+    assert Page(html).text.count(alone) >= 6
+    assert "95% interval 0.0 to" not in html
+    assert (first / "report.md").read_text(encoding="utf-8").count(alone) >= 6
+    write_comparison(first, second, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert {line["p_value"] for line in found["tasks"].values()} == {None}
+    page = Page((tmp_path / "out" / "comparison.html").read_text(encoding="utf-8"))
+    assert "one video says nothing about others" in page.text
+
+
 def test_a_whole_run_is_not_marked(page: Page) -> None:
     assert "LIMITED" not in page.text
 

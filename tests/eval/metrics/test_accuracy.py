@@ -24,6 +24,15 @@ def test_unparsed_and_failed_are_wrong_and_shown():
     assert accuracy(outcomes, "answered")["value"] == 50.0
 
 
+def test_one_video_has_no_interval():
+    found = accuracy([make(1, cluster="a"), make(0, cluster="a")])
+    assert (found["value"], found["low"], found["high"]) == (50.0, None, None)
+    assert (found["n"], found["num_videos"]) == (2, 1)
+    several = accuracy([make(1, cluster="a"), make(0, cluster="b")])
+    assert several["num_videos"] == 2
+    assert several["low"] < several["high"]
+
+
 def test_a_score_never_survives_an_error_or_an_unread_reply():
     assert accuracy([make(1, failed=True)])["value"] == 0.0
     assert accuracy([make(1, parsed=False)])["value"] == 0.0

@@ -9,6 +9,7 @@ from eval.metrics.statistics import (
     cluster_bootstrap_reference,
     clustered_standard_error,
     draw_counts,
+    interval_over_clusters,
     mcnemar,
     paired_bootstrap,
 )
@@ -139,6 +140,16 @@ def test_paired_test_is_antisymmetric_and_one_for_equals():
     assert ab.p_value == ba.p_value
     same = paired_bootstrap(scores_a, scores_a, clusters)
     assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_one_cluster_says_nothing_about_others():
+    assert interval_over_clusters([1.0, 0.0, 1.0], "aaa") is None
+    scores, clusters = simulated()
+    assert interval_over_clusters(scores, clusters) == cluster_bootstrap(scores, clusters)
+    # Resampling would give the same difference each time, and so p = 1 / 1000.
+    alone = paired_bootstrap([0.0, 0.0], [1.0, 1.0], "aa")
+    assert (alone.difference, alone.num_samples, alone.num_clusters) == (1.0, 2, 1)
+    assert (alone.low, alone.high, alone.p_value) == (None, None, None)
 
 
 def test_mcnemar_by_hand():
