@@ -15,7 +15,7 @@ from eval.benchmarks.base import (
     Style,
     Tables,
 )
-from eval.benchmarks.tables import counts, mean_row
+from eval.benchmarks.tables import counts, mean_row, mean_rows
 from eval.metrics.grounding import (
     CENTRE_WIDTH,
     IOU_THRESHOLDS,
@@ -77,8 +77,8 @@ def grade_span(sample: Sample, span: Sequence[float] | None, rule: str) -> Grade
     return Grade(parsed=None if span is None else [*map(float, span)], rule=rule, score=score)
 
 
-def grounding_tables(graded: Sequence[Graded]) -> Tables:
-    """The tables of a grounding result."""
+def grounding_tables(graded: Sequence[Graded], breakdowns: Sequence[str] = ()) -> Tables:
+    """The tables of a grounding result; mIoU by each of the tags `breakdowns`."""
     tables: Tables = {"overall": [mean_row("mIoU", graded, _iou, unit="%")]}
     for threshold in IOU_THRESHOLDS:
         tables["overall"].append(
@@ -94,6 +94,10 @@ def grounding_tables(graded: Sequence[Graded]) -> Tables:
         clipped = mean_row("mIoU, gold clipped", timed, _clipped_iou, unit="%", note=note)
         tables["overall"].append(clipped)
         tables["baselines"] = list(_baseline_rows(timed))
+    for tag in breakdowns:
+        lines = mean_rows(graded, tag, _iou, unit="%")
+        if lines:
+            tables[f"by {tag}"] = lines
     tables["counts"] = counts(graded)
     for name, number in (
         ("n_swapped", sum(item.grade.swapped for item in graded)),

@@ -70,6 +70,17 @@ def mean_row(
     return row
 
 
+def mean_rows(
+    graded: Sequence[Graded], tag: str, value: Callable[[Graded], float | None], *, unit: str
+) -> list[MetricRow]:
+    """`mean_row` of every value of a tag, in order of first appearance; empty without the tag."""
+    groups: dict[str, list[Graded]] = {}
+    for item, outcome in zip(graded, outcomes(graded), strict=True):
+        for label in accuracies.labels(outcome, tag):
+            groups.setdefault(label, []).append(item)
+    return [mean_row(label, members, value, unit=unit) for label, members in groups.items()]
+
+
 def counts(graded: Sequence[Graded]) -> list[MetricRow]:
     """How many samples there are, were answered, were unreadable, failed, have no score."""
     numbers = accuracies.counts(outcomes(graded))

@@ -128,7 +128,8 @@ def table_kind(title: str) -> str:
         return "counts"
     if title == "baselines" or title.endswith(": baselines"):
         return "baselines"
-    return "breakdowns" if title.startswith("by ") else "scores"
+    _, _, own = title.rpartition(": ")
+    return "breakdowns" if own.startswith("by ") else "scores"
 
 
 def published_scores(content: Content) -> list[Published]:

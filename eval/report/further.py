@@ -29,8 +29,7 @@ def further_tables(graded: Sequence[Graded], tables: Tables) -> Tables:
         items = [g for g in graded if g.row["task"] == task and g.grade.score is not None]
         tags = dict.fromkeys(tag for item in items for tag in item.row["tags"])
         for tag in tags:
-            # A benchmark's own breakdowns are of choices; other tasks have the same tags.
-            if task == "choice" and (f"by {tag}" in tables or tag == "task"):
+            if _has_own(task, tag, tables):
                 continue
             lines = _lines(items, lambda item, tag=tag: _values(item, tag))
             if lines:
@@ -51,6 +50,15 @@ def _lines(items: Sequence[Graded], values: Callable[[Graded], Sequence[str]]) -
     if not 2 <= len(groups) <= _MAX_VALUES:
         return []
     return [mean_row(value, members, _score, unit="%") for value, members in groups.items()]
+
+
+def _has_own(task: str, tag: str, tables: Tables) -> bool:
+    """Whether the benchmark breaks a task down by a tag itself."""
+    if f"{task}: by {tag}" in tables:
+        return True
+    # Without a task in the title: of the only task, or of choices, which come first.
+    several = any(title.endswith(": overall") for title in tables)
+    return (task == "choice" or not several) and (f"by {tag}" in tables or tag == "task")
 
 
 def _score(item: Graded) -> float | None:

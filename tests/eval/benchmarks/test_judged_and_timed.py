@@ -8,6 +8,8 @@ from eval.benchmarks import get
 from eval.benchmarks.vdc import TASKS, caption_wordings
 from eval.metrics.captioning import rouge_l
 from eval.records import Reply
+from eval.report.content import table_kind
+from eval.report.further import further_tables
 from tests.eval.benchmarks.test_choice_benchmarks import answer, lines, load
 from tests.eval.benchmarks.test_layouts import right_reply, row_of
 from timevlm import InputError
@@ -176,6 +178,27 @@ def test_toyworld_tables_of_all_tasks(tmp_path):
     assert "by family" in tables
     counted = {row["name"]: row["value"] for row in tables["counts"]}
     assert counted["n_total"] == 8
+
+
+def test_toyworld_grounding_is_broken_down_by_family(tmp_path):
+    benchmark, data, samples = load("toyworld", tmp_path)
+    path = data / "annotations.json"
+    path.write_text(path.read_text().replace('"family": "object"', '"family": "moment"', 1))
+    queries = list(benchmark.samples(data, "grounding"))
+    assert [sample.tags["family"] for sample in queries] == ["moment", "object"]
+    tables = benchmark.score(answer(benchmark, queries, ["2 - 4", "no idea"]))
+    found = {row["name"]: (row["value"], row["n"]) for row in tables["by family"]}
+    assert found == {"moment": (100.0, 1), "object": (0.0, 1)}
+    # Among the other tasks the title says whose families they are.
+    everything = [*samples[:2], *queries]
+    replies = [right_reply(sample) for sample in everything]
+    tables = benchmark.score(answer(benchmark, everything, replies))
+    assert [row["name"] for row in tables["by family"]] == ["colour", "exist"]
+    assert [row["name"] for row in tables["grounding: by family"]] == ["moment", "object"]
+    graded = benchmark.regrade(answer(benchmark, everything, replies), "ours")
+    titles = set(further_tables(graded, tables))
+    assert not any("by family" in title for title in titles)
+    assert table_kind("grounding: by family") == "breakdowns"
 
 
 def test_toyworld_span_counts_by_its_best_gold(tmp_path):
