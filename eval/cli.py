@@ -318,6 +318,9 @@ def _report(folder: Path, options: dict[str, Any]) -> None:
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     metrics = {"folder": str(folder), **metrics}
     _print_json(metrics) if options["as_json"] else print_metrics(metrics)
+    for line in metrics["tables"]["overall"]:
+        if line["value"] is None and line.get("note"):
+            _note(f"warning: {line['name']} has no value: {line['note']}", options)
 
 
 def _note(line: str, options: dict[str, Any]) -> None:

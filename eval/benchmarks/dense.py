@@ -17,9 +17,11 @@ from eval.metrics.dense_captions import (
     parse_events,
     soda,
 )
-from eval.metrics.meteor import Meteor, meteor_available
+from eval.metrics.meteor import Meteor, MeteorError, meteor_available
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
+
+EventScore = Callable[[Sequence[Event], Sequence[Event]], float]
 
 _SEGMENT_METRICS = ("F1", "precision", "recall")
 _AT_THRESHOLDS = [f"{name}@{t:g}" for name in ("precision", "recall") for t in TIOU_THRESHOLDS]
@@ -84,19 +86,16 @@ def grade_events(sample: Sample, events: Sequence[Event] | None, rule: str) -> G
 
 
 def dense_tables(graded: Sequence[Graded], *, uses_meteor: bool) -> Tables:
-    """The tables of a dense captioning result; without Java METEOR and SODA_c have no value."""
+    """The tables of a dense captioning result.
+
+    METEOR and SODA_c have no value without Java, nor where its program gives up: the note says why.
+    """
     scored = [item for item in graded if item.row["gold"]]
     segments = [localisation(_events(item), item.row["gold"]) for item in scored]
     overall = _segment_rows(scored, segments, _SEGMENT_METRICS)
     overall.append(_each("CIDEr", scored, matched_caption_score))
-    if uses_meteor and meteor_available():
-        with Meteor() as meteor:
-            overall += _meteor_rows(scored, meteor)
-    elif uses_meteor:
-        overall += [
-            MetricRow(name=name, value=None, unit="", n=0, note=_WITHOUT_METEOR)
-            for name in ("SODA_c", "METEOR")
-        ]
+    if uses_meteor:
+        overall += _meteor_rows(scored)
     overall.append(
         _each("SODA, ROUGE-L", scored, _soda_by(rouge_l), note="SODA_c with ROUGE-L for METEOR")
     )
@@ -112,23 +111,38 @@ def dense_tables(graded: Sequence[Graded], *, uses_meteor: bool) -> Tables:
     return tables
 
 
-def _meteor_rows(scored: Sequence[Graded], meteor: CaptionScorer) -> list[MetricRow]:
-    return [
-        _each("SODA_c", scored, _soda_by(meteor)),
-        _each(
-            "SODA_c, compat_official",
-            scored,
-            _soda_by(meteor, compat_official=True),
-            note="roles in METEOR as in the published program",
-        ),
-        _each("METEOR", scored, lambda events, golds: matched_caption_score(events, golds, meteor)),
-    ]
+def _meteor_rows(scored: Sequence[Graded]) -> list[MetricRow]:
+    """The lines that METEOR's program is needed for; from where it gave up without a value."""
+    rows: list[MetricRow] = []
+    problem = _WITHOUT_METEOR
+    if meteor_available():
+        try:
+            with Meteor() as meteor:
+                for name, (maker, note) in _METEOR_SCORES.items():
+                    rows.append(_each(name, scored, maker(meteor), note=note))
+        except MeteorError as error:
+            # It may answer late, out of step with the questions: this process is not asked again.
+            problem = str(error)
+    missing = list(_METEOR_SCORES)[len(rows) :]
+    return rows + [MetricRow(name=n, value=None, unit="", n=0, note=problem) for n in missing]
 
 
-def _soda_by(
-    scorer: CaptionScorer, *, compat_official: bool = False
-) -> Callable[[Sequence[Event], Sequence[Event]], float]:
+def _soda_by(scorer: CaptionScorer, *, compat_official: bool = False) -> EventScore:
     return lambda events, golds: soda(events, golds, scorer, compat_official=compat_official)
+
+
+def _matched_by(scorer: CaptionScorer) -> EventScore:
+    return lambda events, golds: matched_caption_score(events, golds, scorer)
+
+
+_METEOR_SCORES: dict[str, tuple[Callable[[CaptionScorer], EventScore], str]] = {
+    "SODA_c": (_soda_by, ""),
+    "SODA_c, compat_official": (
+        partial(_soda_by, compat_official=True),
+        "roles in METEOR as in the published program",
+    ),
+    "METEOR": (_matched_by, ""),
+}
 
 
 def _segment_rows(
@@ -145,7 +159,7 @@ def _segment_rows(
 def _each(
     name: str,
     scored: Sequence[Graded],
-    score: Callable[[Sequence[Event], Sequence[Event]], float],
+    score: EventScore,
     *,
     note: str = "",
 ) -> MetricRow:

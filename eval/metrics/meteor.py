@@ -63,7 +63,10 @@ def meteor_available() -> bool:
 
 
 class Meteor:
-    """A running METEOR process; use it as a context manager."""
+    """A running METEOR process; use it as a context manager.
+
+    Raises MeteorError if the program cannot be started.
+    """
 
     def __init__(
         self, command: Sequence[str] | None = None, *, read_seconds: float = READ_SECONDS
@@ -72,15 +75,18 @@ class Meteor:
         if command is None:
             command, folder = meteor_command()
         self._read_seconds = read_seconds
-        self._process = subprocess.Popen(
-            list(command),
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            raise MeteorError(f"METEOR cannot be started ({error}); is Java installed?") from error
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._collect, daemon=True).start()
 

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eval.cli import evaluation
+from tests.eval.miniatures import build
 from tests.eval.runs import make_toyworld
 from timevlm.cli import OneLineErrors
 
@@ -64,6 +65,14 @@ def test_one_video_has_no_interval_in_the_terminal(data: Path) -> None:
     text = timevlm("compare", "A", "B").stdout
     assert " to " not in text
     assert "- | - |" in text.replace("\u2502", "|")
+
+
+def test_a_metric_that_could_not_be_computed_is_a_warning(tmp_path: Path) -> None:
+    videos = build("vdc", tmp_path / "vdc")
+    result = timevlm("vdc", "--data", videos, "--model", "blind", "--split", "short", "--out", "v")
+    assert result.exit_code == 0
+    assert "warning: VDCscore has no value: needs a judge" in result.stderr
+    assert timevlm("--rescore", "v", "--quiet").stderr == ""
 
 
 def test_every_option_reaches_the_run(data: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from eval.benchmarks import get
 from eval.benchmarks.vdc import TASKS, caption_wordings
 from eval.metrics.captioning import rouge_l
+from eval.metrics.meteor import MeteorError
 from eval.records import Reply
 from eval.report.content import table_kind
 from eval.report.further import further_tables
@@ -145,6 +146,37 @@ def test_dense_scores_with_and_without_meteor(tmp_path, monkeypatch):
     overall = lines(benchmark.score(rows))
     assert overall["SODA_c"]["value"] == pytest.approx(50.0)
     assert overall["METEOR"]["value"] == pytest.approx(50.0)
+
+
+class SleepyMeteor(FakeMeteor):
+    """Falls silent in the second of three metrics."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, hypotheses, references):
+        self.calls += 1
+        if self.calls > 1:
+            raise MeteorError("METEOR was silent for 120 s")
+        return super().__call__(hypotheses, references)
+
+
+def test_a_silent_meteor_costs_its_own_lines_alone(tmp_path, monkeypatch):
+    benchmark, _, samples = load("youcook2", tmp_path)
+    rows = answer(benchmark, samples, [right_reply(samples[0]), "nothing to tell"])
+    without = lines(benchmark.score(rows))
+    monkeypatch.setattr("eval.benchmarks.dense.meteor_available", lambda: True)
+    monkeypatch.setattr("eval.benchmarks.dense.Meteor", SleepyMeteor)
+    tables = benchmark.score(rows)
+    overall = lines(tables)
+    assert list(overall) == list(without)
+    assert overall["SODA_c"]["value"] == pytest.approx(50.0)
+    for name in ("SODA_c, compat_official", "METEOR"):
+        assert overall[name]["value"] is None
+        assert "silent for 120 s" in overall[name]["note"]
+    for name in ("F1", "CIDEr", "SODA, ROUGE-L"):
+        assert overall[name] == without[name]
+    assert set(tables) == {"overall", "by tIoU", "counts"}
 
 
 def test_captions_from_the_model_itself(tmp_path):

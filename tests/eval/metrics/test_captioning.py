@@ -177,6 +177,8 @@ def test_meteor_that_prints_a_comma_stops_or_sleeps_is_an_error():
     gone = Meteor([sys.executable, "-c", "pass"], read_seconds=20.0)
     with gone as meteor, pytest.raises(MeteorError, match="METEOR stopped"):
         meteor([["a"]], [[["a"]]])
+    with pytest.raises(MeteorError, match="cannot be started"):
+        Meteor(["no-such-java"])
     asleep = Meteor([sys.executable, "-c", "import time; time.sleep(60)"], read_seconds=0.2)
     with asleep as meteor, pytest.raises(MeteorError, match=r"silent for 0\.2 s"):
         meteor([["a"]], [[["a"]]])
