@@ -20,6 +20,7 @@ from timevlm.api import AUDIO_IGNORED, TimeVLM
 from timevlm.errors import ChoiceError, InputError, MemoryFileError, VideoError
 from timevlm.memory import VideoMemory
 from timevlm.results import Answer
+from timevlm.tasks.qa import choice_confidences
 from timevlm.video.sampling import SamplingPlan
 from timevlm.video.tensor_frames import TensorFrames
 
@@ -121,6 +122,32 @@ def test_the_order_of_choices_does_not_matter(vlm, memory):
     backward = vlm.ask(memory, "What colour?", choices=CHOICES[::-1])
     assert forward.text == backward.text
     assert forward.confidence == pytest.approx(backward.confidence, abs=1e-6)
+
+
+@pytest.mark.parametrize("question", ["What colour is the circle?", "When? Before 2 s?"])
+def test_scores_are_what_choices_are_compared_by(vlm, memory, question):
+    scores = [score.log_probability for score in vlm.score(memory, question, CHOICES)]
+    answer = vlm.ask(memory, question, choices=CHOICES)
+    expected = choice_confidences(scores, vlm.model.config.choice_temperature)
+    assert answer.choice == max(range(3), key=lambda i: scores[i])
+    assert answer.confidence == pytest.approx(expected[answer.choice], abs=1e-6)
+    assert [s.log_probability for s in vlm.score(memory, question, ["BLUE. "])] == [scores[1]]
+
+
+@pytest.mark.parametrize("answers", [["red", " "], "red"])
+def test_answers_that_cannot_be_scored_are_refused(vlm, memory, answers):
+    with pytest.raises(InputError, match=r"blank|list of texts"):
+        vlm.score(memory, "What?", answers)
+
+
+def test_a_shorter_answer_is_the_beginning_of_a_longer_one(vlm, memory):
+    question = "What colour is the circle?"
+    longest = vlm.ask(memory, question, max_new_tokens=12).text
+    shorter = vlm.ask(memory, question, max_new_tokens=3).text
+    assert longest.startswith(shorter)
+    assert len(shorter) < len(longest)
+    with pytest.raises(InputError, match="max_new_tokens is 0"):
+        vlm.ask(memory, question, max_new_tokens=0)
 
 
 def test_ask_without_choices(vlm, memory):

@@ -13,6 +13,7 @@ from timevlm.generation import (
     generate_answer,
     mean_probability,
     read_prompt,
+    score_candidates,
 )
 from timevlm.tasks.grammar import AllowedTokens
 
@@ -81,6 +82,16 @@ def test_free_writing_is_greedy(asked):
         assert value == pytest.approx(float(scores[token]), abs=1e-5)
         out = vlm.model(input_ids=torch.tensor([[token]]), state=out.state)
     assert len(written) == 5
+
+
+@torch.inference_mode()
+def test_only_what_would_be_written_is_the_greedy_answer(asked):
+    vlm, _, prompt, _ = asked
+    written, log_probabilities = write(asked, count=5)
+    others = [[*written[:place], written[place] + 1, *written[place + 1 :]] for place in (0, 2, 4)]
+    found = score_candidates(vlm.model, prompt, [written, written[:1], *others])
+    assert [is_greedy for _, is_greedy in found] == [True, True, False, False, False]
+    assert found[0][0] == pytest.approx(sum(log_probabilities), abs=1e-4)
 
 
 def write(asked, count: int, end: int = -1, grammar: object = None) -> tuple[list, list]:

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from timevlm.memory import VideoMemory
     from timevlm.model import TimeVLMForConditionalGeneration
     from timevlm.processing import TimeVLMProcessor
-    from timevlm.results import Answer, Caption, Span, Timings
+    from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
     from timevlm.video.sampling import SamplingPlan
 
     __version__: str
 
 _HOME_OF = {
     "Answer": "timevlm.results",
+    "AnswerScore": "timevlm.results",
     "Caption": "timevlm.results",
     "ChoiceError": "timevlm.errors",
     "InputError": "timevlm.errors",
@@ -51,6 +52,7 @@ _HOME_OF = {
 
 __all__ = [
     "Answer",
+    "AnswerScore",
     "Caption",
     "ChoiceError",
     "InputError",

@@ -20,16 +20,23 @@ from timevlm.generation import (
     generate_answer,
     mean_probability,
     read_prompt,
+    score_candidates,
 )
 from timevlm.llm.ssd import choose_backend
 from timevlm.loading import load_model, resolve_device, resolve_dtype
 from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.processing import TimeVLMProcessor
-from timevlm.results import Answer, Caption, Span, Timings
+from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
 from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, drop_repeats, parse_captions
 from timevlm.tasks.grounding import grounding_prompt, merge_spans, parse_spans
-from timevlm.tasks.qa import candidate_texts, check_choices, choice_confidences, question_prompt
+from timevlm.tasks.qa import (
+    candidate_texts,
+    check_choices,
+    choice_confidences,
+    question_prompt,
+    scored_text,
+)
 from timevlm.tasks.times import mark_times, unmark_times
 from timevlm.video.frames import FrameBatch
 from timevlm.video.identity import file_sha256
@@ -258,13 +265,17 @@ class TimeVLM:
         choices: Sequence[str] | None = None,
         history: Sequence[tuple[str, str]] = (),
         seed: int | None = None,
+        max_new_tokens: int = MAX_ANSWER_TOKENS,
     ) -> Answer:
         """Answer a question, with the seconds that the answer rests on.
 
         With `choices`, each is scored by likelihood and the best is returned. `history` holds
         earlier (question, answer) turns. Decoding is greedy; `seed` only matters to models whose
-        kernels are random. Raises `InputError` or `ChoiceError`.
+        kernels are random. `max_new_tokens` cuts off a free answer. Raises `InputError` or
+        `ChoiceError`.
         """
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {max_new_tokens}; allow at least 1")
         if seed is not None:
             torch.manual_seed(seed)
         memory = self.remember(video)
@@ -276,7 +287,7 @@ class TimeVLM:
         prompt = read_prompt(self.model, memory.state, prompt_ids)
         if choices is None:
             choice = None
-            answer, confidence = self._write(prompt_ids, prompt)
+            answer, confidence = self._write(prompt_ids, prompt, max_new_tokens)
         else:
             choice, confidence = self._choose(prompt, choices, frames)
             answer = check_choices(choices)[choice]
@@ -294,7 +305,34 @@ class TimeVLM:
             model=self.name,
         )
 
-    def _write(self, prompt_ids: Sequence[int], prompt: TimeVLMOutput) -> tuple[str, float]:
+    @torch.inference_mode()
+    def score(
+        self,
+        video: VideoMemory | str | Path | Iterable[FrameBatch],
+        question: str,
+        answers: Sequence[str],
+    ) -> list[AnswerScore]:
+        """How likely each of `answers` is as the answer to an open question, in their order.
+
+        Models whose `choice_style` is "text" compare the choices of `ask` by these numbers.
+        Raises `InputError` for a blank question or answer.
+        """
+        if isinstance(answers, str):
+            raise InputError(f"answers must be a list of texts, got one text {answers!r}")
+        memory = self.remember(video)
+        frames = memory.frame_seconds.tolist()
+        prompt_ids = self.processor.prompt_ids(mark_times(question_prompt(question), frames))
+        prompt = read_prompt(self.model, memory.state, prompt_ids)
+        candidates = []
+        for answer in answers:
+            text = scored_text(answer, style=self.model.config.choice_style)
+            candidates.append(self.processor.answer_ids(mark_times(text, frames, "from")))
+        scores = score_candidates(self.model, prompt, candidates)
+        return [AnswerScore(log_probability=s, is_greedy=greedy) for s, greedy in scores]
+
+    def _write(
+        self, prompt_ids: Sequence[int], prompt: TimeVLMOutput, max_new_tokens: int
+    ) -> tuple[str, float]:
         """A free answer and its confidence."""
         ids, log_probabilities = generate_answer(
             self.model,
@@ -302,7 +340,7 @@ class TimeVLM:
             prompt,
             end_token_id=self.processor.end_token_id,
             pad_token_id=self.processor.pad_token_id,
-            max_new_tokens=MAX_ANSWER_TOKENS,
+            max_new_tokens=max_new_tokens,
         )
         text = unmark_times(self.processor.decode(ids)).strip()
         return text, mean_probability(log_probabilities)

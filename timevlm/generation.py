@@ -65,7 +65,16 @@ def candidate_log_likelihoods(
     prompt: TimeVLMOutput,
     candidates: Sequence[Sequence[int]],
 ) -> list[float]:
-    """Log-probability of each candidate answer, its end token included, after the prompt.
+    """Log-probability of each candidate answer, its end token included, after the prompt."""
+    return [total for total, _ in score_candidates(model, prompt, candidates)]
+
+
+def score_candidates(
+    model: TimeVLMForConditionalGeneration,
+    prompt: TimeVLMOutput,
+    candidates: Sequence[Sequence[int]],
+) -> list[tuple[float, bool]]:
+    """(log-probability, whether it is the greedy answer) of each candidate, end token included.
 
     Every candidate forks the prompt's state; one after the other, so that a long memory's keys
     are not copied once per candidate.
@@ -74,12 +83,14 @@ def candidate_log_likelihoods(
     results = []
     for candidate in candidates:
         total = float(first[candidate[0]])
+        is_greedy = int(first.argmax()) == candidate[0]
         if len(candidate) > 1:
             ids = torch.tensor([list(candidate)], device=model.device)
             out = model(input_ids=ids[:, :-1], state=prompt.state)
             log_probabilities = F.log_softmax(out.logits[0], dim=-1)
             total += float(log_probabilities.gather(1, ids[0, 1:, None]).sum())
-        results.append(total)
+            is_greedy = is_greedy and torch.equal(log_probabilities.argmax(dim=-1), ids[0, 1:])
+        results.append((total, is_greedy))
     return results
 
 

@@ -159,6 +159,18 @@ class Timings(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerScore(_Record):
+    """How likely a model is to give one answer, the end of its turn included."""
+
+    log_probability: float  # natural logarithm
+    is_greedy: bool  # whether greedy decoding writes exactly this answer
+
+    def __post_init__(self) -> None:
+        _set_number(self, "log_probability")
+        _require(self, "is_greedy", bool)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(_Record):
     """The reply to one question, the seconds it rests on, and what is needed to repeat it."""
 

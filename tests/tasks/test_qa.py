@@ -9,6 +9,7 @@ from timevlm.tasks.qa import (
     choice_confidences,
     choice_letter,
     question_prompt,
+    scored_text,
 )
 
 
@@ -55,6 +56,13 @@ def test_good_choices_come_back_clean():
 def test_candidates_follow_the_style():
     assert candidate_texts(["Red.", "Blue"]) == ("red", "blue")
     assert candidate_texts(["Red.", "Blue", "x"], style="letter") == ("A", "B", "C")
+
+
+def test_a_single_answer_is_scored_as_the_choice_of_that_text():
+    assert scored_text(" Red. ") == candidate_texts(["Red.", "Blue"])[0]
+    assert scored_text(" A  Red. ", style="letter") == "A Red."
+    with pytest.raises(InputError, match="blank"):
+        scored_text(" ")
 
 
 def test_letters():

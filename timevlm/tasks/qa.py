@@ -83,6 +83,19 @@ def candidate_texts(choices: Sequence[str], *, style: AnswerStyle = "text") -> t
     return tuple(normalize_answer(choice) for choice in checked)
 
 
+def scored_text(answer: str, *, style: AnswerStyle = "text") -> str:
+    """The text whose likelihood stands for a single answer to an open question.
+
+    Normalised in the "text" style, as its choices are; in the "letter" style the answer's own
+    words. Raises InputError for a blank answer or an unknown style.
+    """
+    _check_style(style)
+    text = normalize_answer(answer) if style == "text" else " ".join(answer.split())
+    if not text:
+        raise InputError(f"the answer {answer!r} is blank: give a text to score")
+    return text
+
+
 def choice_letter(index: int) -> str:
     """The letter shown for a choice: 0 is A. Raises IndexError beyond Z."""
     if not 0 <= index < MAX_CHOICES:
