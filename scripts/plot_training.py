@@ -2,7 +2,8 @@
 
     python scripts/plot_training.py runs/nano/log.jsonl --out runs/nano/log.png
 
-Prints one JSON line with the last logged values.
+Prints one JSON line with the last logged values, and the share of the time that went into making
+the data ("render_share").
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 from timevlm.errors import TimeVLMError
-from timevlm.training.plots import log_lines, plot_log
+from timevlm.training.plots import log_lines, plot_log, render_share
 
 
 def main() -> int:
@@ -27,7 +28,8 @@ def main() -> int:
     except TimeVLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"out": str(out), "lines": len(lines), "last": lines[-1]}))
+    report = {"out": str(out), "lines": len(lines), "last": lines[-1]}
+    print(json.dumps(report | {"render_share": render_share(lines)}))
     return 0
 
 

@@ -7,32 +7,107 @@
     python scripts/train_nano.py --start-from timevlm/weights/nano --vision-minutes 0 \
         --align-minutes 0 --minutes 100 --no-curriculum       train saved weights further
 
+    python scripts/train_nano.py --level full --max-frames 512 --videos 24     on one GPU
+
 All phases follow a budget in minutes and resume from the folder after an interruption: run the
 same command again. The result is written to `--out` (weights in float16, tokenizer, config).
-On two cores the default budget sees about a hundred thousand questions.
+On two cores the default budget sees about a hundred thousand questions. docs/training.md has
+recipes.
 """
 
 import argparse
 import json
 import logging
+import sys
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
-from timevlm.training.batches import BatchConfig
-from timevlm.training.loop import CURRICULUM, PhaseConfig, align_phase, answer_phase, vision_phase
+from timevlm.errors import InputError, TimeVLMError
+from timevlm.synth.world import LEVELS
+from timevlm.training.batches import SHORT_FRAMES, BatchConfig
+from timevlm.training.loop import (
+    CURRICULUM,
+    PhaseConfig,
+    align_phase,
+    answer_phase,
+    training_device,
+    vision_phase,
+)
 from timevlm.training.nano import build_nano, export_nano
 
 
-def main() -> None:
+def main() -> int:
+    args = _parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(args.seed)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    try:
+        _check_level(args.folder / "settings.json", args.level)
+        batches = BatchConfig(
+            level=args.level,
+            num_videos=args.videos,
+            turns_per_video=args.turns,
+            max_frames=args.max_frames,
+            first_seed=args.first_seed,
+        )
+        model, processor = build_nano(args.start_from, args.level)
+    except TimeVLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    training_device()  # processes that were started together find each other
+    if PartialState().is_main_process:
+        (args.folder / "settings.json").write_text(json.dumps(settings, indent=1))
+    logging.info("nano has %.2fM parameters", sum(p.numel() for p in model.parameters()) / 1e6)
+    kinds = batches.kinds
+    vision_phase(model, _phase(args, "vision", args.vision_minutes, 3e-3), args.folder, kinds)
+    align = _phase(args, "align", args.align_minutes, 3e-3)
+    align_phase(model, processor, align, args.folder, kinds)
+    answers = _phase(args, "answers", args.minutes, args.rate)
+    curriculum = CURRICULUM if args.curriculum else ()
+    answer_phase(model, processor, answers, args.folder, batches, curriculum)
+    if PartialState().is_main_process:
+        export_nano(model, processor, args.out or args.folder / "export")
+        logging.info("wrote %s", args.out or args.folder / "export")
+    return 0
+
+
+def _check_level(path: Path, level: str) -> None:
+    """Refuse to go on with a folder that another level began: its heads have other sizes."""
+    begun = json.loads(path.read_text()).get("level", "basic") if path.is_file() else level
+    if begun != level:
+        raise InputError(
+            f"{path.parent} holds a training on level {begun}, not {level}; give another --folder"
+        )
+
+
+def _phase(args: argparse.Namespace, name: str, minutes: float, rate: float) -> PhaseConfig:
+    return PhaseConfig(
+        name=name,
+        minutes=minutes,
+        peak_rate=rate,
+        checkpoint_seconds=args.checkpoint_seconds,
+        precision=args.precision,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
+    parser.add_argument("--level", default="basic", choices=list(LEVELS), help="of the world")
     parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
     parser.add_argument("--videos", type=int, default=4, help="videos a step and process")
     parser.add_argument("--turns", type=int, default=12, help="questions a video")
+    parser.add_argument(
+        "--max-frames",
+        type=int,
+        default=SHORT_FRAMES,
+        help=f"a video; above {SHORT_FRAMES} a share of them is long, in the end up to this",
+    )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--start-from", type=Path, help="saved model whose weights to begin with")
@@ -43,29 +118,18 @@ def main() -> None:
         help="begin with single scenes, which a model that has learnt to look things up can skip",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
-    parser.add_argument("--out", type=Path, default=Path("runs/nano/export"))
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(args.seed)
-    args.folder.mkdir(parents=True, exist_ok=True)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    (args.folder / "settings.json").write_text(json.dumps(settings, indent=1))
-    model, processor = build_nano(args.start_from)
-    logging.info("nano has %.2fM parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-    vision = PhaseConfig(name="vision", minutes=args.vision_minutes, peak_rate=3e-3)
-    vision_phase(model, vision, args.folder)
-    align = PhaseConfig(name="align", minutes=args.align_minutes, peak_rate=3e-3)
-    align_phase(model, processor, align, args.folder)
-    answers = PhaseConfig(name="answers", minutes=args.minutes, peak_rate=args.rate)
-    batches = BatchConfig(
-        num_videos=args.videos, turns_per_video=args.turns, first_seed=args.first_seed
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bfloat16"],
+        help="of matrix products; auto: bfloat16 on a GPU",
     )
-    curriculum = CURRICULUM if args.curriculum else ()
-    answer_phase(model, processor, answers, args.folder, batches, curriculum)
-    if PartialState().is_main_process:
-        export_nano(model, processor, args.out)
-        logging.info("wrote %s", args.out)
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=120.0, help="between checkpoints"
+    )
+    parser.add_argument("--out", type=Path, help="result; default: export in the folder")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -33,6 +33,7 @@ class TimeVLMConfig(PreTrainedConfig):
     choice_style: str = "text"  # how options are scored: their own text, or letters
     choice_temperature: float = 1.0  # fitted on validation questions
     trained_on: str = ""  # one line for people: what the model knows
+    grounds_absence: bool = False  # taught to say that what is looked for is not in the video
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.llm_config = HybridConfig(**self.llm_config).to_dict() if self.llm_config else None

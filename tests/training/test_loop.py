@@ -1,6 +1,7 @@
 """The training loop: resumable at any step, finished on budget, safe from bad batches."""
 
 import json
+import math
 from itertools import count
 
 import pytest
@@ -8,11 +9,23 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tests.helpers import tiny_model, tiny_processor
+from tests.helpers import save_tiny, tiny_model, tiny_processor
+from timevlm.errors import InputError
 from timevlm.training import loop
 from timevlm.training.batches import BatchConfig
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from timevlm.training.loop import PhaseConfig, answer_phase, learning_rate, make_optimizer, read_log
+from timevlm.training.kinds import FULL
+from timevlm.training.loop import (
+    PhaseConfig,
+    align_phase,
+    answer_phase,
+    learning_rate,
+    make_optimizer,
+    read_log,
+    vision_phase,
+)
+from timevlm.training.nano import build_nano
+from timevlm.training.plots import render_share
 
 STEPS = 7
 
@@ -188,3 +201,28 @@ def test_answer_phase_trains_all_but_the_vision_tower(tmp_path):
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) > 1
     assert all(0.0 <= line["token_accuracy"] <= 1.0 for line in lines)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_all_phases_train_on_level_full(tmp_path, precision):
+    model, processor = build_nano(save_tiny(tmp_path / "basic"), "full")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = {"log_every": 1, "peak_rate": 1e-3, "precision": precision}
+    vision_phase(model, phase(4, name="vision", **settings), tmp_path, FULL)
+    align_phase(model, processor, phase(2, name="align", **settings), tmp_path, FULL)
+    batches = BatchConfig(level="full", num_videos=1, turns_per_video=6, max_frames=4)
+    answer_phase(model, processor, phase(9, name="answers", **settings), tmp_path, batches)
+    lines = list(read_log(tmp_path / "log.jsonl"))
+    assert {line["phase"] for line in lines} == {"vision", "align", "answers"}
+    for line in lines:
+        assert all(math.isfinite(value) for value in line.values() if isinstance(value, float))
+    assert 0 < render_share(lines) < 1
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert any(name.startswith("vision.") for name in changed)
+    assert {"projector.0.weight", "llm.backbone.alpha", "llm.lm_head.weight"} <= changed
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match="bfloat16"):
+        phase(precision="half")

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tests.helpers import save_tiny
+from tests.helpers import save_tiny, tiny_model, tiny_processor
 from timevlm.errors import ModelError
+from timevlm.loading import load_model
 from timevlm.training.nano import build_nano, export_nano
 
 
@@ -21,8 +22,33 @@ def test_an_exported_nano_can_be_trained_further(tmp_path):
     assert all(p.requires_grad for p in again.parameters())
 
 
-def test_a_start_must_be_a_model_that_this_version_trains(tmp_path):
+def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
+    save_tiny(tmp_path / "basic")
+    model, processor = build_nano(tmp_path / "basic", "full")
+    assert processor.tokens_per_frame == tiny_processor().tokens_per_frame
+    assert model.config.grounds_absence
+    assert len(processor.tokenizer) <= model.config.llm.vocab_size
+    old, new = tiny_processor().tokenizer.get_vocab(), processor.tokenizer.get_vocab()
+    assert len(new) > len(old)
+    expected = tiny_model().state_dict()
+    tables = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
+    for name, tensor in model.state_dict().items():
+        if name not in tables:
+            assert torch.equal(tensor, expected[name]), name
+            continue
+        for token, row in old.items():
+            assert torch.equal(tensor[new[token]], expected[name][row]), token
+        unseen = [new[token] for token in new.keys() - old.keys()]
+        assert (tensor[unseen].norm(dim=1) > 0).all()
+    text = "What colour is the ring?"
+    assert processor.decode(processor.prompt_ids(text)) == text
+    export_nano(model, processor, tmp_path / "full")
+    loaded, _ = load_model(tmp_path / "full", dtype=torch.float32)
+    assert loaded.config.llm.vocab_size == model.config.llm.vocab_size
+    with pytest.raises(ModelError, match="level basic has not"):
+        build_nano(tmp_path / "full")
+
+
+def test_a_start_must_be_a_model(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json"):
         build_nano(tmp_path)
-    with pytest.raises(ModelError, match="words"):
-        build_nano(save_tiny(tmp_path / "tiny"))

@@ -7,12 +7,9 @@ import pytest
 import torch
 
 from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
-from timevlm.synth.motion import object_poses, object_table
-from timevlm.synth.world import sample_video
 from timevlm.training.batches import (
     IGNORE_INDEX,
     BatchConfig,
-    crop_scenes,
     make_batch,
     pad_rows,
     sample_videos,
@@ -92,20 +89,6 @@ def test_clocks_are_shifted_and_frames_bounded():
     for sample in samples:
         assert len(sample.seconds) <= 20
         assert sample.timestamps == (sample.seconds + sample.shift).tolist()
-
-
-def test_cropped_videos_show_the_same_scenes_earlier():
-    spec = next(s for s in map(sample_video, range(99)) if len(s.scenes) > 3)
-    part = crop_scenes(spec, 1, 2)
-    start = spec.scenes[1].start_seconds
-    assert part.scenes[0].start_seconds == 0.0
-    assert part.duration_seconds == pytest.approx(spec.scenes[2].end_seconds - start)
-    for old, new in zip(spec.scenes[1:3], part.scenes, strict=True):
-        seconds = torch.linspace(old.start_seconds, old.end_seconds - 0.06, 9).double()[:, None]
-        before = object_poses(object_table(old.objects, 3), seconds)
-        after = object_poses(object_table(new.objects, 3), seconds - start)
-        for name in ("x", "y", "radius"):
-            torch.testing.assert_close(getattr(before, name), getattr(after, name))
 
 
 def test_pad_rows():

@@ -7,12 +7,11 @@ from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
 from timevlm.llm.config import TransV
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.training.batches import BatchConfig, asked_looks, make_batch, sample_videos
+from timevlm.training.kinds import BASIC, MOVE_SIZE
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective
 from timevlm.training.tracks import (
     MOVE_SCALE,
-    MOVE_SIZE,
-    TRACK_SIZES,
     TrackHead,
     drop_as_read,
     lookup_loss,
@@ -21,6 +20,7 @@ from timevlm.training.tracks import (
 from timevlm.training.turns import Turn
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=3, max_frames=6)
+TRACK_SIZES = BASIC.track_sizes
 
 
 def batch_and_labels(model):

@@ -6,9 +6,11 @@ import pytest
 
 from timevlm.synth.captions import make_captions
 from timevlm.synth.grounding import make_grounding
+from timevlm.synth.long import needles, sample_long_video
+from timevlm.synth.timeline import Timeline
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import parse_captions
-from timevlm.tasks.grounding import parse_spans
+from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, parse_spans
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
 from timevlm.training.turns import frame_span, make_turns, spans_on_frames
 
@@ -100,3 +102,36 @@ def test_turns_depend_on_their_seed_alone():
 
     assert turns(1) == turns(1)
     assert turns(1) != turns(2)
+
+
+def test_turns_of_level_full_are_about_its_frames_and_its_absences():
+    absent = 0
+    for seed in range(12):
+        spec = sample_video(seed, level="full")
+        frames = (frame_seconds(spec, 1.0) + 7.0).tolist()
+        stamps = {timestamp_text(t) for t in frames}
+        turns = make_turns(spec, frames, 7.0, seed=1, num_turns=24)
+        assert len(turns) == 24
+        assert len({turn.family for turn in turns}) >= 8
+        looks = Timeline(spec).looks()
+        for turn in turns:
+            assert set(re.findall(TIMESTAMP_PATTERN, turn.answer)) <= stamps, turn
+            if turn.family == "grounding" and turn.answer == NOT_IN_VIDEO:
+                words = set(re.findall("[a-z]+", turn.prompt))
+                assert not any({colour, shape} <= words for colour, shape in looks), turn
+                absent += 1
+            elif turn.family == "grounding":
+                assert parse_spans(turn.answer)
+    assert 2 <= absent <= 20
+
+
+@pytest.mark.parametrize("level", ["basic", "full"])
+def test_long_videos_are_asked_about_their_needles(level):
+    spec = sample_long_video(3, 90, split="train", level=level)
+    frames = frame_seconds(spec, 1.0).tolist()
+    turns = make_turns(spec, frames, 0.0, seed=1, num_turns=24)
+    assert {turn.family for turn in turns} == {"grounding", "needle", "order"}
+    spans = [turn.answer for turn in turns if turn.family == "grounding"]
+    expected = [format_spans(spans_on_frames([t.visible], frames)) for t in needles(spec)]
+    assert sorted(spans) == sorted(expected)
+    assert make_turns(spec, frames, 0.0, seed=1, num_turns=2) == turns[:2]

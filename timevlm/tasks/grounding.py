@@ -20,6 +20,8 @@ from timevlm.tasks.timestamps import (
 
 RANGE_SEPARATOR = " - "
 SPAN_SEPARATOR = ", "
+# What a model that was taught to says when the query never happens; no span can be read from it.
+NOT_IN_VIDEO = "not in the video"
 _SPAN = re.compile(f"({TIMESTAMP_PATTERN}){RANGE_SEPARATOR}({TIMESTAMP_PATTERN})")
 
 

@@ -9,37 +9,58 @@ own prompt.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from timevlm.errors import InputError
 from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
-from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.synth.long import sample_long_video
 from timevlm.synth.render import render_frames
-from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
+from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.training.kinds import BASIC, Kinds, Level, kinds_of
 from timevlm.training.turns import Turn, make_turns
 
-# Families whose questions are about a single object that their text (with the answer) describes.
-ONE_OBJECT_FAMILIES = ("colour", "shape", "motion", "when", "grounding")
-_OBJECT_TIMES = tuple(f.name for f in fields(ObjectSpec) if f.name.endswith("_seconds"))
+SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """How much goes into a batch and how videos are sampled."""
+    """How much goes into a batch and how videos are sampled.
 
+    With `max_frames` above `SHORT_FRAMES` a share of the videos are long ones, with needles to
+    find. Raises InputError on a contradiction.
+    """
+
+    level: Level = "basic"
     num_videos: int = 8
     turns_per_video: int = 12
-    max_frames: int = 64
+    max_frames: int = SHORT_FRAMES
+    long_share: float = 0.25  # videos with more than SHORT_FRAMES frames, where they are allowed
     frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
     shift_share: float = 0.3  # videos whose clock does not start at 0
     max_shift_seconds: int = 3600
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
+
+    def __post_init__(self) -> None:
+        kinds_of(self.level)
+        if self.num_videos < 1 or self.turns_per_video < 1 or self.max_frames < 1:
+            raise InputError(
+                f"{self.num_videos} videos of at most {self.max_frames} frames with "
+                f"{self.turns_per_video} questions make no batch; give at least 1 of each"
+            )
+        if not 0.0 <= self.long_share <= 1.0:
+            raise InputError(f"long_share {self.long_share} is no share; give 0 to 1")
+
+    @property
+    def kinds(self) -> Kinds:
+        """What there is to tell apart in these videos."""
+        return kinds_of(self.level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,38 +110,35 @@ def sample_videos(
     for i in range(config.num_videos):
         seed = config.first_seed + first_seed + step * config.num_videos + i
         rng = random.Random(f"sampling:{split}:{seed}")
-        spec = sample_video(seed, split=split)
-        if config.max_scenes is not None and config.max_scenes < len(spec.scenes):
-            count = rng.randint(1, config.max_scenes)
-            first = rng.randrange(len(spec.scenes) - count + 1)
-            spec = crop_scenes(spec, first, count)
-        rate = rng.choice(config.frame_rates)
-        seconds = frame_seconds(spec, rate)
-        if len(seconds) > config.max_frames:
-            seconds = frame_seconds(spec, min(1.0, rate))[: config.max_frames]
+        spec, seconds = _sample_frames(config, rng, seed, split)
         shifted = rng.random() < config.shift_share
         shift = float(rng.randrange(config.max_shift_seconds)) if shifted else 0.0
         samples.append(VideoSample(spec=spec, seconds=seconds, shift=shift))
     return samples
 
 
-def crop_scenes(spec: VideoSpec, first: int, count: int) -> VideoSpec:
-    """The video of `count` scenes from scene `first` on, starting at time 0."""
-    scenes = spec.scenes[first : first + count]
-    start = scenes[0].start_seconds
-    moved = tuple(_earlier(scene, start) for scene in scenes)
-    return replace(spec, scenes=moved, duration_seconds=moved[-1].end_seconds)
-
-
-def _earlier(scene: SceneSpec, seconds: float) -> SceneSpec:
-    """A scene with all its times `seconds` earlier (in tenths, as the world keeps them)."""
-
-    def move(item: object, names: Sequence[str]) -> dict[str, float]:
-        values = {name: getattr(item, name) for name in names}
-        return {k: round(v - seconds, 1) for k, v in values.items() if v is not None}
-
-    objects = tuple(replace(item, **move(item, _OBJECT_TIMES)) for item in scene.objects)
-    return replace(scene, objects=objects, **move(scene, ("start_seconds", "end_seconds")))
+def _sample_frames(
+    config: BatchConfig, rng: random.Random, seed: int, split: str
+) -> tuple[VideoSpec, Tensor]:
+    """A video and the times of its frames."""
+    may_be_long = config.max_frames > SHORT_FRAMES and config.max_scenes is None
+    if may_be_long and rng.random() < config.long_share:
+        num_seconds = rng.randint(SHORT_FRAMES, config.max_frames)
+        spec = sample_long_video(seed, num_seconds, split=split, level=config.level)
+        return spec, frame_seconds(spec, 1.0)
+    spec = sample_video(seed, split=split, level=config.level)
+    if config.max_scenes is not None and config.max_scenes < len(spec.scenes):
+        count = rng.randint(1, config.max_scenes)
+        first = rng.randrange(len(spec.scenes) - count + 1)
+        spec = crop_scenes(spec, first, count)
+    rate = rng.choice(config.frame_rates)
+    # Lower rates where there would be too many frames: a part of a video would not show what its
+    # questions are about.
+    for fps in (rate, min(1.0, rate), 0.5):
+        seconds = frame_seconds(spec, fps)
+        if len(seconds) <= config.max_frames:
+            return spec, seconds
+    return spec, frame_seconds(spec, config.max_frames / (spec.duration_seconds + 1.0))
 
 
 def make_batch(
@@ -148,7 +166,7 @@ def make_batch(
                 earlier = rng.choice(turns[1:] or turns)
                 history = [(earlier.prompt, earlier.answer)]
             rows.append((v, *_encode_row(processor, turn, history)))
-            asked.append(asked_looks(turn))
+            asked.append(asked_looks(turn, config.kinds))
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
     position = torch.arange(text_ids.shape[1])
@@ -167,12 +185,13 @@ def make_batch(
     ).to(device)
 
 
-def asked_looks(turn: Turn) -> list[bool]:
+def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> list[bool]:
     """Which shapes and colours the one object has that a turn asks for; all False for no one."""
-    if turn.family not in ONE_OBJECT_FAMILIES:
-        return [False] * (len(SHAPES) + len(COLOURS))
+    names = (*kinds.shapes, *kinds.colours)
+    if turn.family not in kinds.one_object_families:
+        return [False] * len(names)
     words = set(re.findall("[a-z]+", f"{turn.prompt} {turn.answer}".lower()))
-    return [name in words for name in (*SHAPES, *COLOURS)]
+    return [name in words for name in names]
 
 
 def _encode_row(

@@ -57,7 +57,8 @@ def load_checkpoint(
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             name, moment = key.removeprefix("optimizer.").split("|")
-            optimizer.state[parameters[name]][moment] = value
+            parameter = parameters[name]
+            optimizer.state[parameter][moment] = value.to(parameter.device)
     return Progress(**json.loads(_metadata(path)["progress"]))
 
 

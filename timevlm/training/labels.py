@@ -1,30 +1,42 @@
-"""What each patch of a rendered frame shows: the world knows, so no one has to label it."""
+"""What each patch of a rendered frame shows: the world knows, so no one has to label it.
 
+At level "full" labels follow the camera and the transitions: a patch is labelled with what stands
+there on the picture, a dissolve with the scene that shows more, a dark or white frame with nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from timevlm.synth.motion import Poses, object_poses, object_table
-from timevlm.synth.palette import COLOURS, MAX_OBJECTS, MOTIONS, SHAPES, SIZES
+from timevlm.synth.full.motion import screen_poses
+from timevlm.synth.full.palette import MAX_OBJECTS as MAX_OBJECTS_FULL
+from timevlm.synth.full.shots import find_shots
+from timevlm.synth.full.spec import FullScene, FullVideo
+from timevlm.synth.motion import object_poses, object_table
+from timevlm.synth.palette import MAX_OBJECTS, SHAPES
 from timevlm.synth.shapes import SIGNED_DISTANCE
 from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.training.batches import VideoSample
+from timevlm.training.kinds import BASIC, FULL, Kinds
 
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
-_COLOUR_INDEX = {name: i for i, name in enumerate(COLOURS)}
-_SIZE_INDEX = {name: i for i, name in enumerate(SIZES)}
-_MOTION_INDEX = {name: i for i, name in enumerate(MOTIONS)}
-_BACKGROUND = [len(SHAPES), len(COLOURS), len(SIZES), len(MOTIONS)]
+MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
+_NUM_OBJECT_CLASSES = 5  # shape, colour, size, motion, pattern
+_NUM_HAPPENINGS = 3  # camera, light, transition
 
 
 class PatchLabels(NamedTuple):
     """Labels of N frames of T patches.
 
-    shapes, colours, sizes and motions (N, T), the last class is background; places (N, T, 3):
-    x and y of the object's centre in the frame, and its radius; scenes (N,): the frame's scene,
-    counted from 0; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
-    moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene.
+    shapes, colours, sizes and motions (N, T), the last class is background; scenes (N,): the
+    frame's scene, counted from 0; places (N, T, 3): x and y of the object's centre in the frame,
+    and its radius; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
+    moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
+    patterns (N, T) as shapes; happenings (N, 3): what camera, light and transition do at the time,
+    the last class is nothing. Classes count in the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -35,35 +47,91 @@ class PatchLabels(NamedTuple):
     places: Tensor
     masks: Tensor
     moves: Tensor
+    patterns: Tensor
+    happenings: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
         """The same labels on a device."""
         return PatchLabels(*(t.to(device) for t in self))
 
 
-def patch_labels(samples: list[VideoSample], grid: int, *, outline: bool = True) -> PatchLabels:
-    """Labels of all frames of the samples, for grid x grid patches.
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What N frames show of up to S objects each, all on the picture.
+
+    shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 5), those of no object
+    last; scenes (N,); happenings (N, 3); runs: (video, scene) of each frame.
+    """
+
+    shape_index: Tensor
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+    angle: Tensor
+    visible: Tensor
+    classes: Tensor
+    scenes: Tensor
+    happenings: Tensor
+    runs: list[tuple[int, int]]
+
+
+def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = True) -> PatchLabels:
+    """Labels of all frames of the samples, which are of one level, for grid x grid patches.
 
     A patch belongs to the last painted object whose radius reaches its centre.
     """
+    full = [isinstance(sample.spec, FullVideo) for sample in samples]
+    assert len(set(full)) == 1, "labels count in the lists of one level"
+    seen = _full_seen(samples) if full[0] else _basic_seen(samples)
+    owner, places = _patch_owners(seen, grid)
+    moves = _moves(seen).gather(1, owner[..., None].expand(-1, -1, 3))
+    of_patch = seen.classes.gather(1, owner[..., None].expand(-1, -1, _NUM_OBJECT_CLASSES))
+    shapes, colours, sizes, motions, patterns = of_patch.unbind(-1)
+    masks = _patch_masks(seen, grid) if outline else torch.empty(*owner.shape, 0)
+    return PatchLabels(
+        shapes,
+        colours,
+        sizes,
+        motions,
+        seen.scenes,
+        places,
+        masks,
+        moves,
+        patterns,
+        seen.happenings,
+    )
+
+
+def _nothing(kinds: Kinds) -> list[int]:
+    """The classes of no object."""
+    of_object = (kinds.shapes, kinds.colours, kinds.sizes, kinds.motions, kinds.patterns)
+    return [len(names) for names in of_object]
+
+
+def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
     tables, named, times, scenes, runs = [], [], [], [], []
     for number_of_video, sample in enumerate(samples):
         for t in sample.seconds.tolist():
             number, scene = _scene_at(sample.spec, t)
             tables.append(object_table(scene.objects, MAX_OBJECTS))
-            named.append([_classes(item, t) for item in scene.objects])
-            named[-1] += [_BACKGROUND] * (MAX_OBJECTS + 1 - len(scene.objects))
+            named.append([_basic_classes(item, t) for item in scene.objects])
+            named[-1] += [_nothing(BASIC)] * (MAX_OBJECTS + 1 - len(scene.objects))
             times.append(t)
             scenes.append(number)
             runs.append((number_of_video, number))
     poses = object_poses(torch.stack(tables), torch.tensor(times, dtype=torch.float64)[:, None])
-    owner, places = _patch_owners(poses, grid)
-    moved = _moves(poses, runs)
-    moves = moved.gather(1, owner[..., None].expand(-1, -1, 3))
-    classes = torch.tensor(named)  # (N, slots + 1, kinds of class)
-    of_patch = classes.gather(1, owner[..., None].expand(-1, -1, classes.shape[2]))
-    masks = _patch_masks(poses, grid) if outline else torch.empty(*owner.shape, 0)
-    return PatchLabels(*of_patch.unbind(-1), torch.tensor(scenes), places, masks, moves)
+    return _Seen(
+        shape_index=poses.shape_index,
+        x=poses.x,
+        y=poses.y,
+        radius=poses.radius,
+        angle=torch.zeros_like(poses.x),
+        visible=poses.visible,
+        classes=torch.tensor(named),
+        scenes=torch.tensor(scenes),
+        happenings=torch.zeros(len(times), _NUM_HAPPENINGS, dtype=torch.long),
+        runs=runs,
+    )
 
 
 def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
@@ -71,46 +139,124 @@ def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
     return next((i, s) for i, s in reversed(numbered) if seconds >= s.start_seconds or i == 0)
 
 
-def _classes(item: ObjectSpec, seconds: float) -> list[int]:
-    colour = _COLOUR_INDEX[item.colour_at(seconds)]
-    return [SHAPES.index(item.shape), colour, _SIZE_INDEX[item.size], _MOTION_INDEX[item.motion]]
+def _basic_classes(item: ObjectSpec, seconds: float) -> list[int]:
+    return [
+        BASIC.shapes.index(item.shape),
+        BASIC.colours.index(item.colour_at(seconds)),
+        BASIC.sizes.index(item.size),
+        BASIC.motions.index(item.motion),
+        0,
+    ]
 
 
-def _patch_owners(poses: Poses, grid: int) -> tuple[Tensor, Tensor]:
-    """Slot of the object that each patch shows (N, T), MAX_OBJECTS for none, and its place."""
+def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
+    requests = [(sample.spec, sample.seconds) for sample in samples]
+    scenes, shots = find_shots(requests)
+    second = shots.second_share >= 0.5
+    index = torch.where(second, shots.second_scene, shots.scene_index)
+    seconds = torch.where(second, shots.second_seconds, shots.seconds)
+    poses = screen_poses(scenes, index, seconds)
+    num_slots = poses.x.shape[1]
+    table = torch.tensor([_still_classes(scene) for scene in scenes])[index]
+    classes = torch.tensor(_nothing(FULL)).expand(len(index), num_slots + 1, -1).clone()
+    sizes, motions = table[:, :num_slots].unbind(-1)
+    of_object = (poses.shape_index, poses.colour_index, sizes, motions, poses.pattern_index)
+    classes[:, :-1] = torch.stack(of_object, dim=-1)
+    is_lit = shots.gain * (1.0 - shots.white) >= MIN_SEEN
+    numbers = {id(scene): i for sample in samples for i, scene in enumerate(sample.spec.scenes)}
+    of_frame = torch.tensor([numbers[id(scene)] for scene in scenes])[index]
+    videos = [v for v, sample in enumerate(samples) for _ in range(len(sample.seconds))]
+    return _Seen(
+        shape_index=poses.shape_index,
+        x=poses.x,
+        y=poses.y,
+        radius=poses.radius,
+        angle=poses.angle,
+        visible=poses.visible & is_lit[:, None],
+        classes=classes,
+        scenes=of_frame,
+        happenings=_happenings(samples, scenes, index, seconds),
+        runs=list(zip(videos, of_frame.tolist(), strict=True)),
+    )
+
+
+def _still_classes(scene: FullScene) -> list[list[int]]:
+    """Size and motion of a scene's objects, which do not change with time."""
+    found = [
+        [FULL.sizes.index(item.size), FULL.motions.index(item.motion)] for item in scene.objects
+    ]
+    return found + [[len(FULL.sizes), len(FULL.motions)]] * (MAX_OBJECTS_FULL - len(found))
+
+
+def _happenings(
+    samples: Sequence[VideoSample],
+    scenes: Sequence[FullScene],
+    index: Tensor,
+    seconds: Tensor,
+) -> Tensor:
+    """What camera, light and transition do in each frame: (N, 3)."""
+    columns = []
+    for names, events in (
+        (FULL.cameras, [scene.camera for scene in scenes]),
+        (FULL.lights, [scene.light for scene in scenes]),
+    ):
+        rows = [
+            (0.0, 0.0, 0) if e is None else (e.start_seconds, e.end_seconds, names.index(e.kind))
+            for e in events
+        ]
+        start, end, kind = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
+        goes_on = (seconds >= start) & (seconds < end)
+        columns.append(torch.where(goes_on, kind.long(), len(names)))
+    columns.append(torch.cat([_transitions(sample) for sample in samples]))
+    return torch.stack(columns, dim=-1)
+
+
+def _transitions(sample: VideoSample) -> Tensor:
+    """Which transition goes on in each frame of a video: (N,)."""
+    found = torch.full((len(sample.seconds),), len(FULL.transitions))
+    for scene in sample.spec.scenes:
+        if scene.transition_kind in FULL.transitions:
+            start, end = scene.transition_window
+            inside = (sample.seconds >= start) & (sample.seconds < end)
+            found[inside] = FULL.transitions.index(scene.transition_kind)
+    return found
+
+
+def _patch_owners(seen: _Seen, grid: int) -> tuple[Tensor, Tensor]:
+    """Slot of the object that each patch shows (N, T), S for none, and its place."""
     centre = (torch.arange(grid) + 0.5) / grid
     patch_y, patch_x = torch.meshgrid(centre, centre, indexing="ij")
     patch_x, patch_y = patch_x.flatten(), patch_y.flatten()
-    num_frames, num_patches = poses.x.shape[0], grid * grid
-    owner = torch.full((num_frames, num_patches), MAX_OBJECTS)
+    (num_frames, num_slots), num_patches = seen.x.shape, grid * grid
+    owner = torch.full((num_frames, num_patches), num_slots)
     places = torch.zeros(num_frames, num_patches, 3)
     half_patch = 0.5 / grid
-    for slot in range(MAX_OBJECTS):
-        dx = poses.x[:, slot, None].float() - patch_x
-        dy = poses.y[:, slot, None].float() - patch_y
-        radius = poses.radius[:, slot, None].float()
+    for slot in range(num_slots):
+        dx = seen.x[:, slot, None].float() - patch_x
+        dy = seen.y[:, slot, None].float() - patch_y
+        radius = seen.radius[:, slot, None].float()
         # A small object may lie between patch centres: it owns the patches it is centred in.
         reach = radius.clamp(min=half_patch * 1.2)
-        inside = poses.visible[:, slot, None] & (dx.square() + dy.square() < reach.square())
+        inside = seen.visible[:, slot, None] & (dx.square() + dy.square() < reach.square())
         owner = owner.masked_fill(inside, slot)
-        place = torch.stack([poses.x[:, slot], poses.y[:, slot], poses.radius[:, slot]], dim=-1)
+        place = torch.stack([seen.x[:, slot], seen.y[:, slot], seen.radius[:, slot]], dim=-1)
         places = torch.where(inside[..., None], place[:, None].float(), places)
     return owner, places
 
 
-def _moves(poses: Poses, runs: list[tuple[int, int]]) -> Tensor:
-    """How far each slot (and none, last) is from where it was: (N, MAX_OBJECTS + 1, 3).
+def _moves(seen: _Seen) -> Tensor:
+    """How far each slot (and none, last) is from where it was: (N, S + 1, 3).
 
-    `runs` names the scene of each frame; frames of a scene stand together, in time order.
+    Frames of a scene stand together, in time order.
     """
-    place = torch.stack([poses.x, poses.y, poses.radius], dim=-1).float()
-    seen = poses.visible[..., None].float()
-    moves = torch.zeros(place.shape[0], MAX_OBJECTS + 1, 3)
-    start = 0
+    place = torch.stack([seen.x, seen.y, seen.radius], dim=-1).float()
+    visible = seen.visible[..., None].float()
+    moves = torch.zeros(place.shape[0], place.shape[1] + 1, 3)
+    runs, start = seen.runs, 0
     for end in range(1, len(runs) + 1):
         if end < len(runs) and runs[end] == runs[start]:
             continue
-        here, shown = place[start:end], seen[start:end]
+        here, shown = place[start:end], visible[start:end]
         count = (shown.cumsum(dim=0) - shown).clamp(min=1.0)
         earlier = ((here * shown).cumsum(dim=0) - here * shown) / count
         known = (shown.cumsum(dim=0) - shown) > 0
@@ -119,21 +265,24 @@ def _moves(poses: Poses, runs: list[tuple[int, int]]) -> Tensor:
     return moves
 
 
-def _patch_masks(poses: Poses, grid: int) -> Tensor:
+def _patch_masks(seen: _Seen, grid: int) -> Tensor:
     """Where objects cover each patch, on MASK_SIDE x MASK_SIDE points: (N, grid^2, points)."""
     side = grid * MASK_SIDE
     place = (torch.arange(side) + 0.5) / side
     y, x = place[:, None], place[None, :]
-    covered = torch.zeros(poses.visible.shape[0], side, side, dtype=torch.bool)
-    for slot in range(MAX_OBJECTS):
+    covered = torch.zeros(seen.visible.shape[0], side, side, dtype=torch.bool)
+    for slot in range(seen.visible.shape[1]):
         for index, name in enumerate(SHAPES):
-            drawn = poses.visible[:, slot] & (poses.shape_index[:, slot] == index)
+            drawn = seen.visible[:, slot] & (seen.shape_index[:, slot] == index)
             rows = drawn.nonzero().squeeze(1)
             if len(rows):
-                cx, cy, radius = (
-                    t[rows, slot].float()[:, None, None] for t in (poses.x, poses.y, poses.radius)
+                cx, cy, radius, angle = (
+                    t[rows, slot].float()[:, None, None]
+                    for t in (seen.x, seen.y, seen.radius, seen.angle)
                 )
-                inside = SIGNED_DISTANCE[name]((x - cx) / radius, (y - cy) / radius) < 0
-                covered[rows] |= inside
+                across, down = (x - cx) / radius, (y - cy) / radius
+                cos, sin = torch.cos(angle), torch.sin(angle)
+                turned = across * cos + down * sin, down * cos - across * sin
+                covered[rows] |= SIGNED_DISTANCE[name](*turned) < 0
     blocks = covered.view(-1, grid, MASK_SIDE, grid, MASK_SIDE).transpose(2, 3)
     return blocks.reshape(-1, grid * grid, MASK_SIDE**2)

@@ -1,8 +1,8 @@
-"""The training loop: two phases, a budget in minutes, resumable at any moment.
+"""The training loop: three phases, a budget in minutes each, resumable at any moment.
 
-Phase "vision" teaches the vision tower patch labels; phase "answers" teaches the whole model to
-answer. The learning rate follows the share of the phase's time that is spent, so that a budget in
-minutes gives a finished schedule on any machine.
+Phase "vision" teaches the vision tower patch labels, "align" the projector the LLM's words, and
+"answers" the whole model to answer. The learning rate follows the share of the phase's time that is
+spent, so that a budget in minutes gives a finished schedule on any machine.
 """
 
 import json
@@ -11,21 +11,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
-from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
-from timevlm.training.batches import Batch, BatchConfig, VideoSample, make_batch, sample_videos
+from timevlm.training.batches import (
+    SHORT_FRAMES,
+    Batch,
+    BatchConfig,
+    VideoSample,
+    make_batch,
+    sample_videos,
+)
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
 from timevlm.training.objective import AnswerObjective
 from timevlm.training.patches import AlignObjective, PatchObjective
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,23 @@ class PhaseConfig:
     clip_norm: float = 1.0
     checkpoint_seconds: float = 120.0
     log_every: int = 10
+    precision: Precision = "auto"  # of matrix products; weights and optimizer stay float32
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            allowed = ", ".join(get_args(Precision))
+            raise InputError(f"precision {self.precision!r} is unknown; choose one of {allowed}")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Where the forward pass runs: bfloat16 on CUDA, float32 elsewhere, or as asked for."""
+        half = self.precision == "bfloat16"
+        half |= self.precision == "auto" and device.type == "cuda"
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+
+
+def training_device() -> torch.device:
+    """The device of this process: its own GPU, or the CPU."""
+    return Accelerator(cpu=not torch.cuda.is_available()).device
 
 
 def learning_rate(config: PhaseConfig, share: float) -> float:
@@ -77,6 +105,7 @@ def _is_table(name: str) -> bool:
 # (until this share of the time, at most so many scenes, times as many videos)
 Curriculum = Sequence[tuple[float, int, int]]
 CURRICULUM: Curriculum = ((0.3, 1, 3), (0.42, 2, 2), (0.55, 3, 1))
+WHOLE_AFTER = 0.9  # of the time: from then on videos are as long as they may be
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
@@ -106,7 +135,8 @@ def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: P
         for group in optimizer.param_groups:
             group["lr"] = rate
         piece = progress.step * accelerator.num_processes + accelerator.process_index
-        loss, numbers = step_fn(piece, share)
+        with config.autocast(accelerator.device):
+            loss, numbers = step_fn(piece, share)
         accelerator.backward(loss)
         # The clock is averaged too: all processes must agree on when the budget is spent.
         elapsed = _average_gradients(module, accelerator, time.monotonic() - started)
@@ -116,7 +146,8 @@ def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: P
         optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.seconds += elapsed
-        recent.append({"loss": float(loss.detach()), "grad_norm": float(norm), **numbers})
+        measured = {"loss": float(loss.detach()), "grad_norm": float(norm)}
+        recent.append({**measured, **numbers, "step_seconds": elapsed})
         if not accelerator.is_main_process:
             continue
         if progress.step % config.log_every == 0:
@@ -157,13 +188,23 @@ def _write(path: Path, progress: Progress, rate: float, recent: list[dict[str, f
         print(json.dumps(line), file=log)
 
 
+def _seconds_since(started: float, device: torch.device) -> float:
+    """Seconds on the clock, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic() - started
+
+
 def labelled_frames(
-    model: TimeVLMForConditionalGeneration, step: int, num_frames: int = 96
+    model: TimeVLMForConditionalGeneration,
+    step: int,
+    num_frames: int = 96,
+    kinds: Kinds = BASIC,
 ) -> tuple[Tensor, PatchLabels]:
     """Frames drawn from several videos, and the labels of their patches."""
     size = model.config.frame_size
     grid = size[0] // model.config.vision.patch_size
-    videos = BatchConfig(num_videos=num_frames // 16, frame_rates=(1.0,))
+    videos = BatchConfig(level=kinds.level, num_videos=num_frames // 16, frame_rates=(1.0,))
     samples = []
     generator = torch.Generator().manual_seed(step)
     for sample in sample_videos(videos, step, first_seed=10_000_000):
@@ -173,49 +214,58 @@ def labelled_frames(
     return pixels, patch_labels(samples, grid).to(model.device)
 
 
+def vision_phase(
+    model: TimeVLMForConditionalGeneration,
+    config: PhaseConfig,
+    folder: Path,
+    kinds: Kinds = BASIC,
+) -> None:
+    """Teach the vision tower patch labels on frames drawn from many videos."""
+    model.to(training_device())
+    objective = PatchObjective(model, kinds)
+
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
+        started = time.monotonic()
+        pixels, labels = labelled_frames(model, step, kinds=kinds)
+        rendered = _seconds_since(started, pixels.device)
+        loss, shape, colour = objective(pixels, labels)
+        numbers = {"shape_accuracy": float(shape), "colour_accuracy": float(colour)}
+        return loss, {**numbers, "render_seconds": rendered}
+
+    run_phase(objective, step_fn, config, folder)
+
+
 def align_phase(
     model: TimeVLMForConditionalGeneration,
     processor: TimeVLMProcessor,
     config: PhaseConfig,
     folder: Path,
+    kinds: Kinds = BASIC,
 ) -> None:
     """Teach the projector to put patches into the LLM's words; nothing else moves."""
+    model.to(training_device())
     model.vision.requires_grad_(False)
-    objective = align_objective(model, processor)
+    objective = align_objective(model, processor, kinds)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
-        return objective(*labelled_frames(model, step)), {}
+        return objective(*labelled_frames(model, step, kinds=kinds)), {}
 
     run_phase(objective, step_fn, config, folder)
 
 
 def align_objective(
-    model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor
+    model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, kinds: Kinds = BASIC
 ) -> AlignObjective:
-    """The alignment of patches with the words of shapes and colours."""
-    shapes, colours = ([encode_word(processor, w) for w in table] for table in (SHAPES, COLOURS))
-    return AlignObjective(model, (shapes, colours))
+    """The alignment of patches with the words of shapes, colours and patterns."""
+    tables = (kinds.shapes, kinds.colours, kinds.patterns[1:])
+    shapes, colours, patterns = ([encode_word(processor, w) for w in table] for table in tables)
+    return AlignObjective(model, (shapes, colours, patterns))
 
 
 def encode_word(processor: TimeVLMProcessor, word: str) -> int:
     """Id of a word as it stands inside a sentence, after a space."""
     (token_id,) = processor.answer_ids(f"a {word}")[1:-1]
     return token_id
-
-
-def vision_phase(model: TimeVLMForConditionalGeneration, config: PhaseConfig, folder: Path) -> None:
-    """Teach the vision tower patch labels on frames drawn from many videos."""
-    objective = PatchObjective(model)
-
-    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
-        started = time.monotonic()
-        pixels, labels = labelled_frames(model, step)
-        rendered = time.monotonic() - started
-        loss, shape, colour = objective(pixels, labels)
-        numbers = {"shape_accuracy": float(shape), "colour_accuracy": float(colour)}
-        return loss, {**numbers, "render_seconds": rendered}
-
-    run_phase(objective, step_fn, config, folder)
 
 
 def answer_phase(
@@ -234,18 +284,19 @@ def answer_phase(
     Videos grow from one scene to all of theirs (`curriculum`): looking up a picture's words has to
     be learnt first, and is learnt many times faster where there is little to look through.
     """
+    model.to(training_device())
     model.vision.requires_grad_(False)
-    objective = AnswerObjective(model, processor.prefix_ids())
-    align = align_objective(model, processor)
+    objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds)
+    align = align_objective(model, processor, batches.kinds)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        batch, labels = training_batch(
-            model, processor, curriculum_config(batches, share, curriculum), step
-        )
-        rendered = time.monotonic() - started
+        chosen = curriculum_config(batches, share, curriculum)
+        batch, labels = training_batch(model, processor, chosen, step)
+        patches = labelled_frames(model, step, num_frames=32, kinds=batches.kinds)
+        rendered = _seconds_since(started, batch.pixels.device)
         losses = objective(batch, labels)
-        aligned = align(*labelled_frames(model, step, num_frames=32))
+        aligned = align(*patches)
         numbers = {
             "render_seconds": rendered,
             **answer_accuracy(batch, losses.predicted, losses.counted),
@@ -253,7 +304,6 @@ def answer_phase(
         parts = {"answer": losses.answers, "align": aligned, "track": losses.tracks}
         parts["lookup"] = losses.lookups
         numbers |= {f"{name}_loss": float(value.detach()) for name, value in parts.items()}
-        numbers["step_seconds"] = time.monotonic() - started
         loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
         return loss + LOOKUP_WEIGHT * losses.lookups, numbers
 
@@ -263,7 +313,13 @@ def answer_phase(
 def curriculum_config(
     batches: BatchConfig, share: float, curriculum: Curriculum = CURRICULUM
 ) -> BatchConfig:
-    """What a batch holds when `share` of the phase is spent."""
+    """What a batch holds when `share` of the phase is spent.
+
+    First few scenes, then whole videos, then longer and longer ones: where `max_frames` allows
+    more than `SHORT_FRAMES`, the bound doubles from there in equal stretches of the time that is
+    left after the curriculum, and stands at its end from `WHOLE_AFTER` on. Without a curriculum it
+    stands there from the beginning.
+    """
     for until, max_scenes, more_videos in curriculum:
         if share < until:
             num_videos = batches.num_videos * more_videos
@@ -273,7 +329,12 @@ def curriculum_config(
                 turns_per_video=max(6, batches.turns_per_video // more_videos),
                 max_scenes=max_scenes,
             )
-    return batches
+    begun = curriculum[-1][0] if curriculum else WHOLE_AFTER
+    grown = min(1.0, max(0.0, share - begun) / (WHOLE_AFTER - begun)) if curriculum else 1.0
+    doublings = math.ceil(math.log2(max(1.0, batches.max_frames / SHORT_FRAMES)))
+    if grown == 1.0 or not doublings:
+        return batches
+    return replace(batches, max_frames=SHORT_FRAMES * 2 ** int(grown * doublings))
 
 
 def training_batch(

@@ -14,23 +14,33 @@ from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
+from timevlm.training.kinds import Level
 
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 ALIKE_GAIN = 1.5
-TRAINED_ON = (
-    "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
-)
+TRAINED_ON = {
+    "basic": (
+        "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
+    ),
+    "full": (
+        "coloured and patterned shapes of a made-up world: what they do, where and when, with "
+        "camera moves, transitions, changes of light and short texts"
+    ),
+}
+# The row of a token, in these two, is what the model knows of it.
+_TOKEN_TABLES = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
 
 
-def build_processor() -> TimeVLMProcessor:
-    """Tokenizer over the world's words and the tasks' prompts, with byte fallback."""
-    texts = [*vocabulary_texts(), CAPTION_PROMPT, grounding_prompt("a"), "Yes. No. What? How, When"]
+def build_processor(level: Level = "basic") -> TimeVLMProcessor:
+    """Tokenizer over a level's words and the tasks' prompts, with byte fallback."""
+    texts = [*vocabulary_texts(level), CAPTION_PROMPT, grounding_prompt("a")]
+    texts.append("Yes. No. What? How, When")
     return TimeVLMProcessor(build_tokenizer(texts), tokens_per_frame=TOKENS_PER_FRAME)
 
 
-def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
+def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLMConfig:
     """Sizes of nano.
 
     The first attention layer comes after half of the vision tokens have left, and the second sees
@@ -39,7 +49,7 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
     """
     return TimeVLMConfig(
         llm_config={
-            "vocab_size": -(-len(processor.tokenizer) // 64) * 64,
+            "vocab_size": _num_rows(processor),
             "hidden_size": 128,
             "pattern": "M-*-M-*-",
             "intermediate_size": 512,
@@ -78,22 +88,31 @@ def build_config(processor: TimeVLMProcessor) -> TimeVLMConfig:
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
         choice_style="text",
-        trained_on=TRAINED_ON,
+        trained_on=TRAINED_ON[level],
+        grounds_absence=level == "full",
     )
 
 
+def _num_rows(processor: TimeVLMProcessor) -> int:
+    """Rows of the tables of tokens: a multiple of 64, whose products are faster."""
+    return -(-len(processor.tokenizer) // 64) * 64
+
+
 def build_nano(
-    start_from: Path | None = None,
+    start_from: Path | None = None, level: Level = "basic"
 ) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     """An untrained nano and its processor, or a saved one in float32, ready to be trained further.
 
+    A saved model of a level with fewer words keeps what it knows: its rows of the tables of tokens
+    go to the same tokens, and the rows of words that are new to it are drawn as at first.
+
     Raises:
-        ModelError: `start_from` holds no model, or one with another vocabulary.
+        ModelError: `start_from` holds no model, or one that knows words that the level has not.
     """
-    processor = build_processor()
+    processor = build_processor(level)
     if start_from is not None:
-        return _saved_nano(start_from, processor), processor
-    model = TimeVLMForConditionalGeneration(build_config(processor))
+        return _saved_nano(start_from, processor, level)
+    model = TimeVLMForConditionalGeneration(build_config(processor, level))
     with torch.no_grad():
         # Blocks write vectors of length 10 to 30 into the residual stream: an input of
         # length 1 would be drowned after the first, and with it what the frame shows.
@@ -107,18 +126,54 @@ def build_nano(
     return model, processor
 
 
-def _saved_nano(folder: Path, processor: TimeVLMProcessor) -> TimeVLMForConditionalGeneration:
+def _saved_nano(
+    folder: Path, processor: TimeVLMProcessor, level: Level
+) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"no model in {folder} (no config.json); give a folder that training wrote"
         )
     saved = TimeVLMProcessor.from_pretrained(folder)
-    if saved.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+    model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
+    if known == wanted:
+        return model, saved
+    lost = sorted(known.keys() - wanted.keys())
+    if lost:
         raise ModelError(
-            f"the model in {folder} has {len(saved.tokenizer)} words where this version trains "
-            f"{len(processor.tokenizer)}; train from nothing, or go on with the version it is from"
+            f"the model in {folder} knows {len(lost)} words that level {level} has not, such as "
+            f"{lost[0]!r}; train it on the level that it is from, or start from nothing"
         )
-    return TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    processor = TimeVLMProcessor(processor.tokenizer, tokens_per_frame=saved.tokens_per_frame)
+    return _with_words(model, known, processor, level), processor
+
+
+def _with_words(
+    model: TimeVLMForConditionalGeneration,
+    known: dict[str, int],
+    processor: TimeVLMProcessor,
+    level: Level,
+) -> TimeVLMForConditionalGeneration:
+    """The model with the processor's vocabulary, of which `known` (token to row) is a part."""
+    settings = model.config.to_dict()
+    settings["llm_config"] = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
+    settings |= {
+        "frame_token_id": processor.frame_token_id,
+        "trained_on": TRAINED_ON[level],
+        "grounds_absence": level == "full",
+        "choice_temperature": 1.0,  # of other questions
+    }
+    larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
+    with torch.no_grad():
+        larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
+    state, drawn = model.state_dict(), larger.state_dict()
+    vocabulary = processor.tokenizer.get_vocab()
+    old = torch.tensor(list(known.values()))
+    new = torch.tensor([vocabulary[token] for token in known])
+    for name in _TOKEN_TABLES:
+        state[name] = drawn[name].clone().index_copy(0, new, state[name][old])
+    larger.load_state_dict(state)
+    return larger
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from timevlm.llm.state import HybridState
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
+from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.tracks import TrackHead, drop_as_read, lookup_loss, track_targets
 
@@ -31,14 +32,20 @@ class Losses(NamedTuple):
 class AnswerObjective(nn.Module):
     """Mean cross-entropy of the answers' tokens; the module that gradients flow through.
 
-    `prefix_ids` stand before every video.
+    `prefix_ids` stand before every video; `kinds` are those of the level that labels count in.
     """
 
-    def __init__(self, model: TimeVLMForConditionalGeneration, prefix_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: TimeVLMForConditionalGeneration,
+        prefix_ids: Sequence[int],
+        kinds: Kinds = BASIC,
+    ) -> None:
         super().__init__()
         self.model = model
         self.prefix_ids = list(prefix_ids)
-        self.tracks = TrackHead(model.config.llm.hidden_size)
+        self.kinds = kinds
+        self.tracks = TrackHead(model.config.llm.hidden_size, kinds)
 
     def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
@@ -60,7 +67,7 @@ class AnswerObjective(nn.Module):
         model = self.model
         with torch.no_grad():
             patches = model.vision(batch.pixels)
-        features, soft = model.merge_patches(patches, track_targets(labels))
+        features, soft = model.merge_patches(patches, track_targets(labels, self.kinds))
         state = self.watch(batch, features).consolidated()
         is_frame = batch.video_ids == model.config.frame_token_id
         targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
@@ -100,7 +107,8 @@ class AnswerObjective(nn.Module):
             predicted[rows, :width] = best
             if tokens is not None and out.state.ranking is not None:
                 seen = tokens[batch.row_video[rows]]
-                lookup = lookup + lookup_loss(out.state.ranking, seen, batch.asked[rows])
+                asked = batch.asked[rows]
+                lookup = lookup + lookup_loss(out.state.ranking, seen, asked, self.kinds)
         lookup = lookup / len(batch.row_video)
         return Losses(total / weight.sum(), tracking, lookup, predicted, counted)
 

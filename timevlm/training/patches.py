@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.model import TimeVLMForConditionalGeneration
-from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import MASK_SIDE, PatchLabels
 from timevlm.vision.places import patch_centres
 
@@ -18,10 +18,11 @@ class PatchObjective(nn.Module):
     told figure from ground, which is what naming the shape waits for. The head is thrown away.
     """
 
-    def __init__(self, model: TimeVLMForConditionalGeneration) -> None:
+    def __init__(self, model: TimeVLMForConditionalGeneration, kinds: Kinds = BASIC) -> None:
         super().__init__()
         self.vision = model.vision
-        self.sizes = [len(SHAPES) + 1, len(COLOURS) + 1, 3, MASK_SIDE**2]
+        self.sizes = [len(kinds.shapes) + 1, len(kinds.colours) + 1, 3, MASK_SIDE**2]
+        self.sizes += [len(kinds.patterns) + 1] if kinds.has_patterns else []
         centres = patch_centres(*model.config.patch_grid) + 0.5
         self.register_buffer("centres", F.pad(centres, (0, 1)), persistent=False)
         self.head = nn.Linear(model.config.vision.hidden_size, sum(self.sizes))
@@ -33,8 +34,8 @@ class PatchObjective(nn.Module):
         """
         shapes, colours, masks = labels.shapes, labels.colours, labels.masks
         out = self.head(self.vision(pixels))
-        shape_logits, colour_logits, places, outline = out.split(self.sizes, -1)
-        on_object = shapes < len(SHAPES)
+        shape_logits, colour_logits, places, outline, *pattern_logits = out.split(self.sizes, -1)
+        on_object = shapes < self.sizes[0] - 1
         # Nine in ten patches are background: half of the weight goes to those on an object.
         share = on_object.float().mean().clamp(min=1e-3)
         weight = 0.5 + 0.5 * on_object.float() / share
@@ -42,7 +43,9 @@ class PatchObjective(nn.Module):
         loss = 20 * F.mse_loss(places[on_object], wanted)
         touched = masks.any(dim=-1)
         loss = loss + F.binary_cross_entropy_with_logits(outline[touched], masks[touched].float())
-        for logits, classes in ((shape_logits, shapes), (colour_logits, colours)):
+        named = [(shape_logits, shapes), (colour_logits, colours)]
+        named += [(logits, labels.patterns) for logits in pattern_logits]
+        for logits, classes in named:
             each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
             loss = loss + (each * weight.flatten()).mean()
         right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
@@ -54,13 +57,17 @@ class AlignObjective(nn.Module):
     """Teaches the projector to say what a patch shows in the LLM's own words.
 
     A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of a direction
-    for its size; background becomes zero. A question's words then meet vision
-    tokens that look like them, which spares the LLM most of the search for what to attend to. The
-    vision tower and the embeddings stay as they are.
+    for its size, a striped one's also that of " striped"; background becomes zero. A question's
+    words then meet vision tokens that look like them, which spares the LLM most of the search for
+    what to attend to. The vision tower and the embeddings stay as they are.
+
+    `word_ids` are those of the shapes, the colours, and the patterns but the first, plain one.
     """
 
     def __init__(
-        self, model: TimeVLMForConditionalGeneration, word_ids: tuple[list[int], list[int]]
+        self,
+        model: TimeVLMForConditionalGeneration,
+        word_ids: tuple[list[int], list[int], list[int]],
     ) -> None:
         super().__init__()
         self.projector = model.projector
@@ -80,13 +87,16 @@ class AlignObjective(nn.Module):
             patches = self._vision[0](pixels)
             words = self._embeddings[0].weight
             nothing = words.new_zeros(1, words.shape[1])
-            shape_words, colour_words = (torch.cat([words[ids], nothing]) for ids in self.word_ids)
+            shape_words, colour_words, pattern_words = (
+                torch.cat([words[ids], nothing]) for ids in self.word_ids
+            )
+            pattern_words = torch.cat([nothing, pattern_words])
             length = words[self.word_ids[0]].norm(dim=-1).mean()
-        on_object = (shapes < len(SHAPES))[..., None]
+        on_object = (shapes < len(self.word_ids[0]))[..., None]
         # Radii lie around 0.15: this makes them about -1 to 1.
         size = 10.0 * (labels.places[..., 2:] - 0.15) * on_object
-        target = shape_words[shapes] + colour_words[colours]
-        target = target + 2 * length * size * self.size_direction
+        target = shape_words[shapes] + colour_words[colours] + pattern_words[labels.patterns]
+        target = target + 2 * length * size * self.size_direction.to(target)
         error = (self.projector(patches) - target).square().mean(dim=-1)
         weight = torch.where(on_object[..., 0], 1.0, 0.2)
         return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()

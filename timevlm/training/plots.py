@@ -29,6 +29,20 @@ def log_lines(path: Path) -> list[Line]:
     return [latest[key] for key in sorted(latest)]
 
 
+def render_share(lines: Iterable[Line]) -> float | None:
+    """Share of the time trained that went into making frames, questions and labels, 0..1.
+
+    None where the log does not say: no line has both "render_seconds" and "step_seconds".
+    """
+    pairs = [
+        (line["render_seconds"], line["step_seconds"])
+        for line in lines
+        if {"render_seconds", "step_seconds"} <= line.keys()
+    ]
+    total = sum(step for _, step in pairs)
+    return sum(rendered for rendered, _ in pairs) / total if total else None
+
+
 def smoothed(values: Sequence[float], width: int) -> list[float]:
     """The mean of each value and its `width` neighbours to either side; shorter at the ends."""
     sums = [0.0]

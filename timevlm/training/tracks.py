@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from timevlm.llm.config import TransV
 from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
-from timevlm.synth.palette import COLOURS, MOTIONS, SHAPES, SIZES
+from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
 
-MAX_SCENES = 6
-# Shape, colour, size and motion of a patch's object or background; the scene's number.
-TRACK_SIZES = (len(SHAPES) + 1, len(COLOURS) + 1, len(SIZES) + 1, len(MOTIONS) + 1, MAX_SCENES + 1)
-TRACK_WEIGHTS = (1.0, 1.0, 1.0, 4.0, 1.0)  # a motion is harder to see than a picture
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
-MOVE_SIZE, MOVE_SCALE, MOVE_WEIGHT = 3, 8.0, 4.0
+MOVE_SCALE, MOVE_WEIGHT = 8.0, 4.0
 
 
 class TrackHead(nn.Module):
@@ -33,40 +29,45 @@ class TrackHead(nn.Module):
     lesson a token instead of one a question.
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, kinds: Kinds = BASIC) -> None:
         super().__init__()
+        self.kinds = kinds
         self.norm = nn.RMSNorm(hidden_size)
-        self.head = nn.Linear(hidden_size, sum(TRACK_SIZES) + MOVE_SIZE)
+        self.head = nn.Linear(hidden_size, sum(kinds.track_sizes) + MOVE_SIZE)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
         out = self.head(self.norm(tokens)).float()
-        classes = [*TRACK_SIZES, MOVE_SIZE]
+        classes = [*self.kinds.track_sizes, MOVE_SIZE]
         *logits, moves = out.split(classes, dim=-1)
         *wanted_classes, wanted_moves = targets.split(classes, dim=-1)
         # Merged tokens carry the mean over their patches, objects or not: `share` undoes that.
         share = wanted_classes[0][..., :-1].sum(dim=-1)
         error = (moves * share[..., None] - wanted_moves).square().sum(dim=-1)
         loss = MOVE_WEIGHT * error.sum() / share.sum().clamp(min=1e-6)
-        kinds = zip(TRACK_WEIGHTS, logits, wanted_classes, strict=True)
-        for kind_weight, scores, wanted in kinds:
+        weights = self.kinds.track_weights
+        for kind_weight, scores, wanted in zip(weights, logits, wanted_classes, strict=True):
             each = -(wanted * F.log_softmax(scores, dim=-1)).sum(dim=-1)
-            # The last class is background, of which there is ten times more than of objects.
+            # The last class is background, or nothing happening: ten times more than the others.
             weight = wanted.sum(dim=-1) - 0.9 * wanted[..., -1]
             mean = (each * weight).sum() / weight.sum().clamp(min=1e-6)
             loss = loss + kind_weight * mean
-        return loss / sum(TRACK_WEIGHTS)
+        return loss / sum(weights)
 
 
-def track_targets(labels: PatchLabels) -> Tensor:
-    """Labels of patches as probabilities, and moves: (N, T, sum(TRACK_SIZES) + MOVE_SIZE)."""
-    scenes = labels.scenes[:, None].expand_as(labels.shapes)
-    kinds = (labels.shapes, labels.colours, labels.sizes, labels.motions, scenes)
-    parts = [F.one_hot(k, n).float() for k, n in zip(kinds, TRACK_SIZES, strict=True)]
+def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
+    """Labels of patches as probabilities, and moves: (N, T, sum(track_sizes) + MOVE_SIZE)."""
+    scenes = labels.scenes.clamp(max=MAX_SCENES)
+    of_frame = [scenes, *labels.happenings.unbind(-1)[: len(kinds.happenings)]]
+    wide = [each[:, None].expand_as(labels.shapes) for each in of_frame]
+    classes = [labels.shapes, labels.colours, labels.sizes, labels.motions, wide[0]]
+    classes += [labels.patterns] if kinds.has_patterns else []
+    classes += wide[1:]
+    parts = [F.one_hot(k, n).float() for k, n in zip(classes, kinds.track_sizes, strict=True)]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
 
 
-def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
     """Sum over rows of -log of the attention that falls on tokens of the object asked for.
 
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
@@ -74,7 +75,7 @@ def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
     one object, or for one that no token shows, count nothing.
     """
     tokens = targets[:, : ranking.shape[1]]
-    num_shapes, num_colours = len(SHAPES), len(COLOURS)
+    num_shapes, num_colours = len(kinds.shapes), len(kinds.colours)
     shapes = tokens[..., :num_shapes]
     colours = tokens[..., num_shapes + 1 : num_shapes + 1 + num_colours]
     wanted = torch.ones_like(ranking)

@@ -1,7 +1,9 @@
 """Supervised turns about one video: every task of the model as (prompt, answer) text.
 
 Questions, grounding and captions come from the world's timeline; their times are moved to the
-frames that the model will see, because it can only know what its frames show.
+frames that the model will see, because it can only know what its frames show. Long videos are asked
+about their needles alone. At level "full" a few grounding queries are about what the video does not
+show, with the answer `NOT_IN_VIDEO`.
 """
 
 import random
@@ -12,16 +14,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from timevlm.synth.captions import make_captions
+from timevlm.synth.full import wording as full_wording
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.grounding import make_grounding
+from timevlm.synth.long import make_needle_questions, needles
+from timevlm.synth.palette import ORDINALS, SHAPES
 from timevlm.synth.questions import Question, make_questions
 from timevlm.synth.spec import VideoSpec
+from timevlm.synth.timeline import Timeline
+from timevlm.synth.wording import GROUNDING_WORDINGS, an
 from timevlm.tasks.captioning import CAPTION_PROMPT, format_captions
-from timevlm.tasks.grounding import format_spans, grounding_prompt
+from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, grounding_prompt
 from timevlm.tasks.qa import question_prompt
 from timevlm.tasks.text import normalize_answer
 from timevlm.tasks.times import mark_times
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp, timestamp_text
 
+ABSENT_SHARE = 0.1  # grounding queries of level "full" about what is not there
 _SLACK = 1e-6
 _MARKS = re.compile(TIMESTAMP_PATTERN)
 
@@ -105,14 +114,64 @@ def make_turns(
 ) -> list[Turn]:
     """`num_turns` turns about a video: its captions, up to a quarter grounding, the rest questions.
 
-    `frame_seconds` are presentation times, the world's times plus `shift`.
+    `frame_seconds` are presentation times, the world's times plus `shift`. A video with more
+    scenes than can be counted gets turns about its needles, as many as there are.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
+    if len(spec.scenes) > len(ORDINALS):
+        return _needle_turns(spec, frame_seconds, shift, seed, num_turns)
     turns = [caption_turn(spec, frame_seconds, shift)]
     for query in make_grounding(spec, seed, limit=max(1, num_turns // 4)):
-        turns.append(grounding_turn(query.text, query.spans, frame_seconds, shift))
-    questions = make_questions(spec, seed, per_family=max(1, num_turns // 6))
+        if isinstance(spec, FullVideo) and rng.random() < ABSENT_SHARE:
+            turns.append(absent_turn(spec, rng))
+        else:
+            turns.append(grounding_turn(query.text, query.spans, frame_seconds, shift))
+    # Level "full" has more than twice as many families.
+    share = 12 if isinstance(spec, FullVideo) else 6
+    questions = make_questions(spec, seed, per_family=max(1, num_turns // share))
     rng.shuffle(questions)
     for question in questions[: max(0, num_turns - len(turns))]:
         turns.append(question_turn(question, frame_seconds, shift))
+    return turns[:num_turns]
+
+
+def absent_turn(spec: FullVideo, rng: random.Random) -> Turn:
+    """A grounding query for an object that the video never shows.
+
+    Its colour, its shape, or both are in the video, so that knowing the words is not enough.
+    """
+    looks = Timeline(spec).looks()
+    colours, shapes = sorted({c for c, _ in looks}), sorted({s for _, s in looks})
+    near = [(c, s) for c in colours for s in SHAPES] + [
+        (c, s) for c in full_wording.COLOURS for s in shapes
+    ]
+    colour, shape = rng.choice([look for look in near if look not in looks])
+    name = f"{colour} {shape}"
+    text = full_wording.draw_wording(
+        rng,
+        full_wording.GROUNDING_WORDINGS,
+        "object",
+        spec.split,
+        {"object": name, "an_object": an(name)},
+    )
+    return Turn(family="grounding", prompt=grounding_prompt(text), answer=NOT_IN_VIDEO)
+
+
+def _needle_turns(
+    spec: VideoSpec, frame_seconds: Sequence[float], shift: float, seed: int, num_turns: int
+) -> list[Turn]:
+    rng = random.Random(f"needle turns:{spec.split}:{spec.seed}:{seed}")
+    turns = []
+    for track in needles(spec):
+        shape = track.item.shape
+        slots = {"shape": shape, "a_shape": an(shape)}
+        if isinstance(spec, FullVideo):
+            table = full_wording.GROUNDING_WORDINGS
+            text = full_wording.draw_wording(rng, table, "shape", spec.split, slots)
+        else:
+            text = rng.choice(GROUNDING_WORDINGS["shape"]).format(**slots)
+        turns.append(grounding_turn(text, [track.visible], frame_seconds, shift))
+    questions = make_needle_questions(spec, seed)
+    turns += [question_turn(question, frame_seconds, shift) for question in questions]
+    rng.shuffle(turns)
     return turns[:num_turns]

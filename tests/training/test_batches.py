@@ -1,0 +1,69 @@
+"""What goes into a batch: levels, lengths, and the share of long videos."""
+
+import pytest
+import torch
+
+from timevlm.errors import InputError
+from timevlm.synth.full.spec import FullVideo
+from timevlm.synth.spec import VideoSpec
+from timevlm.training.batches import SHORT_FRAMES, BatchConfig, asked_looks, sample_videos
+from timevlm.training.kinds import FULL
+from timevlm.training.loop import CURRICULUM, WHOLE_AFTER, curriculum_config
+from timevlm.training.turns import Turn
+
+
+@pytest.mark.parametrize(("level", "kind"), [("basic", VideoSpec), ("full", FullVideo)])
+@pytest.mark.parametrize("max_frames", [20, SHORT_FRAMES])
+def test_frames_cover_the_whole_video_whatever_their_number(level, kind, max_frames):
+    config = BatchConfig(level=level, num_videos=30, max_frames=max_frames)
+    for sample in sample_videos(config, 0):
+        assert type(sample.spec) is kind
+        assert len(sample.seconds) <= max_frames
+        gap = float(sample.seconds[1:].diff().max())
+        assert sample.seconds[0] == 0.0
+        assert sample.spec.duration_seconds - float(sample.seconds[-1]) <= gap + 0.05
+
+
+@pytest.mark.parametrize("level", ["basic", "full"])
+def test_a_share_of_the_videos_is_long(level):
+    config = BatchConfig(level=level, num_videos=12, max_frames=160, long_share=0.5)
+    samples = sample_videos(config, 1)
+    long = [s for s in samples if s.spec.duration_seconds > 70]
+    assert 2 <= len(long) <= 10
+    for sample in samples:
+        assert len(sample.seconds) <= 160
+    for sample in long:
+        assert torch.equal(sample.seconds, torch.arange(len(sample.seconds)).double())
+    assert [s.spec for s in sample_videos(config, 1)] == [s.spec for s in samples]
+
+
+def test_videos_grow_from_single_scenes_to_long_ones():
+    batches = BatchConfig(num_videos=4, max_frames=512)
+    shares = [i / 200 for i in range(201)]
+    chosen = [curriculum_config(batches, share) for share in shares]
+    scenes = [9 if c.max_scenes is None else c.max_scenes for c in chosen]
+    assert scenes == sorted(scenes)
+    assert set(scenes) == {1, 2, 3, 9}
+    whole = [c.max_frames for c, s in zip(chosen, shares, strict=True) if s >= CURRICULUM[-1][0]]
+    assert whole == sorted(whole)
+    assert set(whole) == {64, 128, 256, 512}
+    assert curriculum_config(batches, WHOLE_AFTER).max_frames == 512
+    assert curriculum_config(batches, 0.0, ()) == batches
+    short = BatchConfig(num_videos=4)
+    assert curriculum_config(short, 0.7) == short
+
+
+def test_looks_are_asked_for_in_the_words_of_the_level():
+    turn = Turn(family="size", prompt="What size is the cyan ring?", answer="small")
+    asked = asked_looks(turn, FULL)
+    names = (*FULL.shapes, *FULL.colours)
+    assert [name for name, found in zip(names, asked, strict=True) if found] == ["ring", "cyan"]
+    assert not any(asked_looks(turn))  # not a family of level basic
+
+
+@pytest.mark.parametrize(
+    "changes", [{"level": "fuller"}, {"num_videos": 0}, {"long_share": 1.5}, {"max_frames": 0}]
+)
+def test_impossible_batches_are_refused(changes):
+    with pytest.raises(InputError):
+        BatchConfig(**changes)

@@ -1,0 +1,169 @@
+"""Labels of level "full" against the pictures themselves and against the raw specs."""
+
+import dataclasses
+
+import torch
+
+from timevlm.synth.full.palette import COLOURS, LIGHT_CHANGES, TRANSITIONS
+from timevlm.synth.render import render_frames
+from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.training.batches import VideoSample
+from timevlm.training.kinds import FULL, kinds_of
+from timevlm.training.labels import MASK_SIDE, patch_labels
+
+SIDE, GRID = 96, 6
+GREY = 70.0
+
+
+def clean(seed, **changes):
+    """A video of which nothing but objects, camera and transitions is left, on flat grey."""
+    spec = sample_video(seed, level="full")
+    scenes = []
+    for scene in spec.scenes:
+        background = dataclasses.replace(scene.background, kind="flat", rgb=(GREY,) * 3)
+        objects = tuple(dataclasses.replace(item, pattern="plain") for item in scene.objects)
+        plain = {"light": None, "overlay": None, "brightness": 1.0, "noise_level": 0.0, "blur": 0.0}
+        scenes.append(
+            dataclasses.replace(scene, background=background, objects=objects, **plain, **changes)
+        )
+    return dataclasses.replace(spec, scenes=tuple(scenes), jpeg_scale=None)
+
+
+def sample_of(spec, fps=1.0):
+    return VideoSample(spec=spec, seconds=frame_seconds(spec, fps), shift=0.0)
+
+
+def labelled(sample):
+    frames = render_frames([(sample.spec, sample.seconds)], (SIDE, SIDE)).float()
+    return frames, patch_labels([sample], GRID)
+
+
+def in_transition(sample):
+    """Whether each frame is inside a transition that blends or hides pictures."""
+    windows = [
+        scene.transition_window
+        for scene in sample.spec.scenes
+        if scene.transition_kind in ("fade", "dissolve", "flash", "black")
+    ]
+    return [any(s <= t < e for s, e in windows) for t in sample.seconds.tolist()]
+
+
+def test_the_pixel_at_an_objects_centre_has_its_colour():
+    """Under every camera move, spin, bounce and change of colour."""
+    table = torch.tensor([COLOURS[name] for name in FULL.colours], dtype=torch.float32)
+    checked, cameras = 0, set()
+    for seed in range(20):
+        sample = sample_of(clean(seed))
+        frames, labels = labelled(sample)
+        met = {i for i, scene in enumerate(sample.spec.scenes) if scene.pair is not None}
+        hazy = in_transition(sample)
+        for frame, pixels in enumerate(frames):
+            if hazy[frame] or int(labels.scenes[frame]) in met:
+                continue
+            for patch in range(GRID * GRID):
+                shape = int(labels.shapes[frame, patch])
+                if shape == len(FULL.shapes) or FULL.shapes[shape] == "ring":
+                    continue
+                x, y, _ = labels.places[frame, patch].tolist()
+                found = pixels[:, int(y * SIDE), int(x * SIDE)]
+                expected = table[int(labels.colours[frame, patch])]
+                # Colours are drawn within 8 levels of the palette's.
+                assert float((found - expected).abs().max()) <= 10, (seed, frame, patch)
+                checked += 1
+                cameras.add(int(labels.happenings[frame, 0]))
+    assert checked > 1000
+    assert len(cameras) > 5
+
+
+def test_outlines_lie_where_the_picture_differs_from_the_background():
+    shared = union = 0
+    for seed in range(8):
+        sample = sample_of(clean(seed), 0.4)
+        labels = patch_labels([sample], GRID)
+        frames = render_frames([(sample.spec, sample.seconds)], (4 * SIDE, 4 * SIDE)).float()
+        at = ((torch.arange(GRID * MASK_SIDE) + 0.5) * 4 * SIDE / (GRID * MASK_SIDE)).long()
+        points = frames[:, :, at][:, :, :, at]
+        seen = (points - GREY).abs().amax(dim=1) > 25
+        blocks = seen.view(-1, GRID, MASK_SIDE, GRID, MASK_SIDE).transpose(2, 3)
+        blocks = blocks.reshape(-1, GRID * GRID, MASK_SIDE**2)
+        clear = ~torch.tensor(in_transition(sample))
+        shared += int((blocks & labels.masks)[clear].sum())
+        union += int((blocks | labels.masks)[clear].sum())
+    assert union > 5_000
+    assert shared / union > 0.95
+
+
+def test_hidden_pictures_have_no_labels_and_dissolves_those_of_the_stronger_scene():
+    seen = dict.fromkeys(("black", "fade", "flash", "dissolve", "freeze"), 0)
+    background = len(FULL.shapes)
+    for seed in range(40):
+        spec = sample_video(seed, level="full")
+        for number, scene in enumerate(spec.scenes):
+            kind = scene.transition_kind
+            if kind not in seen or seen[kind] >= 3:
+                continue
+            seen[kind] += 1
+            start, end = scene.transition_window
+            times = {
+                "black": [(start + end) / 2],
+                "fade": [scene.end_seconds],
+                "flash": [scene.end_seconds],
+                "dissolve": [start, end - 0.02],
+                "freeze": [start, end - 0.02],
+            }[kind]
+            seconds = torch.tensor(times, dtype=torch.float64)
+            labels = patch_labels([VideoSample(spec=spec, seconds=seconds, shift=0.0)], GRID)
+            if kind in ("black", "fade", "flash"):
+                assert (labels.shapes == background).all()
+            elif kind == "dissolve":
+                assert labels.scenes.tolist() == [number, number + 1]
+            else:
+                assert torch.equal(labels.places[0], labels.places[1])
+                assert labels.scenes.tolist() == [number, number]
+            assert all(FULL.transitions[i] == kind for i in labels.happenings[:, 2].tolist())
+    assert min(seen.values()) >= 2, seen
+
+
+def test_happenings_are_those_of_the_spec():
+    lights = set()
+    for seed in range(20):
+        sample = sample_of(sample_video(seed, level="full"))
+        labels = patch_labels([sample], GRID, outline=False)
+        for frame, t in enumerate(sample.seconds.tolist()):
+            scene = sample.spec.scenes[int(labels.scenes[frame])]
+            camera, light, _ = labels.happenings[frame].tolist()
+            for event, names, found in (
+                (scene.camera, FULL.cameras, camera),
+                (scene.light, FULL.lights, light),
+            ):
+                goes_on = event is not None and event.start_seconds <= t < event.end_seconds
+                assert found == (names.index(event.kind) if goes_on else len(names))
+            lights.add(light)
+    assert lights == set(range(len(LIGHT_CHANGES) + 1))
+
+
+def test_patterns_sizes_and_motions_are_those_of_the_object():
+    counted = 0
+    for seed in range(15):
+        sample = sample_of(sample_video(seed, level="full"), 0.5)
+        labels = patch_labels([sample], GRID, outline=False)
+        for frame, patch in (labels.shapes < len(FULL.shapes)).nonzero().tolist():
+            scene = sample.spec.scenes[int(labels.scenes[frame])]
+            found = (
+                FULL.shapes[int(labels.shapes[frame, patch])],
+                FULL.patterns[int(labels.patterns[frame, patch])],
+                FULL.sizes[int(labels.sizes[frame, patch])],
+                FULL.motions[int(labels.motions[frame, patch])],
+            )
+            assert found in {(o.shape, o.pattern, o.size, o.motion) for o in scene.objects}
+            counted += found[1] != "plain"
+    assert counted > 100
+
+
+def test_the_lists_of_a_level_begin_with_those_of_basic():
+    basic, full = kinds_of("basic"), kinds_of("full")
+    for name in ("shapes", "colours", "sizes", "motions"):
+        assert getattr(full, name)[: len(getattr(basic, name))] == getattr(basic, name)
+    assert basic.track_sizes == (9, 9, 4, 10, 7)  # what checkpoints of level basic hold
+    assert full.track_sizes[:5] == (9, 12, 4, 13, 7)
+    assert set(full.transitions) == set(TRANSITIONS) - {"cut"}

@@ -1,0 +1,100 @@
+"""What there is to tell apart at each level of the world, in the order in which labels count.
+
+Objectives have one output a name here, so the lists also fix the shapes of their parameters: at
+level "basic" these are what its checkpoints hold.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from timevlm.errors import InputError
+from timevlm.synth import palette as basic
+from timevlm.synth.full import palette as full
+
+Level = Literal["basic", "full"]
+
+MAX_SCENES = 6
+MOVE_SIZE = 3
+# What an object is; what happens to the picture. Both in the order of labels and lessons.
+_OBJECT_WEIGHTS = (1.0, 1.0, 1.0, 4.0)  # a motion is harder to see than a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinds:
+    """The names of a level. A list that is empty (or, for patterns, of one) is not asked for."""
+
+    level: Level
+    shapes: tuple[str, ...]
+    colours: tuple[str, ...]
+    sizes: tuple[str, ...]
+    motions: tuple[str, ...]
+    patterns: tuple[str, ...]
+    cameras: tuple[str, ...]  # what the camera does at the time
+    lights: tuple[str, ...]
+    transitions: tuple[str, ...]
+    # Families whose questions are about one object that their text (with the answer) describes.
+    one_object_families: frozenset[str]
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether objects differ in their patterns."""
+        return len(self.patterns) > 1
+
+    @property
+    def happenings(self) -> tuple[tuple[str, ...], ...]:
+        """The lists of what can happen to the picture as a whole; none at level "basic"."""
+        return tuple(names for names in (self.cameras, self.lights, self.transitions) if names)
+
+    @property
+    def track_sizes(self) -> tuple[int, ...]:
+        """Classes of each lesson of a vision token.
+
+        Shape, colour, size and motion of its object or none; the scene's number, later ones
+        counting as one; at level "full" also pattern, camera, light and transition, or none.
+        """
+        of_object = (self.shapes, self.colours, self.sizes, self.motions)
+        sizes = [len(names) + 1 for names in of_object]
+        sizes.append(MAX_SCENES + 1)
+        if self.has_patterns:
+            sizes.append(len(self.patterns) + 1)
+        return (*sizes, *(len(names) + 1 for names in self.happenings))
+
+    @property
+    def track_weights(self) -> tuple[float, ...]:
+        """How much each lesson counts."""
+        others = len(self.track_sizes) - len(_OBJECT_WEIGHTS)
+        return (*_OBJECT_WEIGHTS, *(1.0,) * others)
+
+
+BASIC = Kinds(
+    level="basic",
+    shapes=basic.SHAPES,
+    colours=tuple(basic.COLOURS),
+    sizes=tuple(basic.SIZES),
+    motions=tuple(basic.MOTIONS),
+    patterns=full.PATTERNS[:1],
+    cameras=(),
+    lights=(),
+    transitions=(),
+    one_object_families=frozenset({"colour", "shape", "motion", "when", "grounding", "needle"}),
+)
+FULL = Kinds(
+    level="full",
+    shapes=basic.SHAPES,
+    colours=tuple(full.COLOURS),
+    sizes=tuple(basic.SIZES),
+    motions=tuple(full.MOTIONS),
+    patterns=full.PATTERNS,
+    cameras=tuple(full.CAMERA_MOVES),
+    lights=tuple(full.LIGHT_CHANGES),
+    transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
+    one_object_families=BASIC.one_object_families | {"size", "pattern"},
+)
+_BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}
+
+
+def kinds_of(level: str) -> Kinds:
+    """The kinds of a level. Raises InputError for an unknown one."""
+    if level not in _BY_LEVEL:
+        raise InputError(f"level {level!r} is unknown; choose one of {', '.join(_BY_LEVEL)}")
+    return _BY_LEVEL[level]
