@@ -46,8 +46,7 @@ def saved(tmp_path_factory):
 def model_inputs(questions: list[str], videos: list[Tensor]) -> dict[str, Tensor]:
     """What the processor makes of videos at one frame a second."""
     seconds = [[float(t) for t in range(len(video))] for video in videos]
-    inputs = tiny_processor()(questions, videos=videos, seconds=seconds)
-    return {name: value for name, value in inputs.items() if name != "frame_seconds"}
+    return dict(tiny_processor()(questions, videos=videos, seconds=seconds))
 
 
 def one_row(row: int) -> dict[str, Tensor]:
@@ -242,6 +241,7 @@ def test_text_and_frames_must_agree(frames_given):
     model = tiny_model()
     inputs = model_inputs(["Why?"], [random_pixels(4)])
     inputs["pixel_values_videos"] = random_pixels(frames_given)
+    inputs["frame_seconds"] = torch.arange(frames_given)
     given = frames_given * 2
     with pytest.raises(
         InputError, match=f"places for 8 vision tokens, but the frames give {given}"
@@ -253,7 +253,7 @@ def test_a_row_must_end_with_text():
     model, processor = tiny_model(), tiny_processor()
     ids = torch.tensor([[*processor.prefix_ids(), *processor.video_ids([0.0])[0]]])
     with pytest.raises(InputError, match="no text after its video"):
-        model(input_ids=ids, pixel_values_videos=random_pixels(1))
+        model(input_ids=ids, pixel_values_videos=random_pixels(1), frame_seconds=torch.zeros(1))
 
 
 def test_auto_classes_find_the_saved_model(saved):

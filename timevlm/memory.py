@@ -210,7 +210,7 @@ class MemoryBuilder:
         """Watch the next frames."""
         device = self.model.device
         started = time.perf_counter()
-        features = self.model.encode_frames(batch.pixels.to(device))
+        features = self.model.encode_frames(batch.pixels.to(device), batch.seconds)
         _synchronize(device)
         encoded = time.perf_counter()
         ids, frame_index = self.processor.video_ids(batch.seconds.tolist())

@@ -30,6 +30,7 @@ from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
+from timevlm.vision.times import TimeEmbedding
 from timevlm.vision.tome import merge_with_companion
 
 IGNORE_INDEX = -100  # label of tokens that the loss skips
@@ -64,6 +65,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         self.projector = MLPProjector(config.vision.hidden_size, llm.hidden_size)
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
+        self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -85,9 +87,27 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     # ---- vision ---------------------------------------------------------------------------
 
-    def encode_frames(self, pixels: Tensor) -> Tensor:
-        """Frames uint8 (N, 3, H, W), any size -> LLM inputs (N, tokens_per_frame, D)."""
-        return self.merge_patches(self.vision(pixels))[0]
+    def encode_frames(self, pixels: Tensor, seconds: Tensor | None = None) -> Tensor:
+        """Frames uint8 (N, 3, H, W), any size -> LLM inputs (N, tokens_per_frame, D).
+
+        seconds (N,): the frames' times; only a model with `time_embedding` needs them.
+        """
+        return self.tell_times(self.merge_patches(self.vision(pixels))[0], seconds)
+
+    def tell_times(self, features: Tensor, seconds: Tensor | None) -> Tensor:
+        """Features (N, K, D) that know their frames' times (N,), if the model wants that.
+
+        Raises `InputError` when such a model gets no times.
+        """
+        if self.times is None:
+            return features
+        if seconds is None or len(seconds) != len(features):
+            given = "none" if seconds is None else str(len(seconds))
+            raise InputError(
+                f"the model needs the times of its {len(features)} frames, got {given}; pass "
+                "frame_seconds, as the processor gives them"
+            )
+        return features + self.times(seconds.to(features.device)).to(features.dtype)[:, None]
 
     def merge_patches(
         self, patches: Tensor, companion: Tensor | None = None
@@ -143,6 +163,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Read ids (B, L) in one call: prefix, video and text, or only text after a `state`.
 
         pixel_values_videos: uint8 (sum of frame_counts, 3, H, W), frames of all rows in order.
+        frame_seconds (sum of frame_counts,): their times, for a model with `time_embedding`.
         labels (B, L): next-token targets over the text, IGNORE_INDEX elsewhere; the last token
         before a row's first label ranks the vision tokens.
         state: with a state that has read a video, ids are the prompt; later, the next tokens.
@@ -150,7 +171,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         that a caller can look at it before `generate` goes on from it.
         """
         # Part of the interface; the ids say it all.
-        del frame_counts, frame_seconds, use_cache, return_dict
+        del frame_counts, use_cache, return_dict
         if prompt_output is not None:
             return prompt_output
         left_padded = attention_mask is not None and not bool(attention_mask[:, 0].all())
@@ -165,13 +186,16 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels, _ = compact_rows(labels, attention_mask.bool())
         if state is not None:
             return self._output(ids, lengths, state, labels, left_padded)
-        return self._read_rows(ids, lengths, pixel_values_videos, labels, left_padded)
+        frames = self.llm.lm_head.weight.new_zeros(0, 1, self.config.llm.hidden_size)
+        if pixel_values_videos is not None:
+            frames = self.encode_frames(pixel_values_videos, frame_seconds)
+        return self._read_rows(ids, lengths, frames, labels, left_padded)
 
     def _read_rows(
         self,
         ids: Tensor,
         lengths: Tensor,
-        pixels: Tensor | None,
+        frames: Tensor,
         labels: Tensor | None,
         left_padded: bool,
     ) -> TimeVLMOutput:
@@ -185,9 +209,6 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         text_length = lengths - start - video_length
         if int(text_length.min()) < 1:
             raise InputError("a row has no text after its video; end each row with a prompt")
-        frames = self.llm.lm_head.weight.new_zeros(0, 1, self.config.llm.hidden_size)
-        if pixels is not None:
-            frames = self.encode_frames(pixels)
         x = self.embed_with_frames(ids[valid], frames)
         x = torch.zeros(*ids.shape, x.shape[-1], dtype=x.dtype, device=x.device).masked_scatter(
             valid[..., None], x
@@ -249,6 +270,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             "attention_mask",
             "pixel_values_videos",
             "frame_counts",
+            "frame_seconds",
             "state",
             "prompt_output",
         )

@@ -49,6 +49,18 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
         build_nano(tmp_path / "full")
 
 
+def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_path):
+    older = tiny_model(time_embedding=False)
+    older.save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    model, _ = build_nano(tmp_path)
+    assert model.config.time_embedding
+    for name, tensor in older.state_dict().items():
+        if name.startswith(("vision.", "projector.", "llm.backbone.layers.")):
+            assert torch.equal(model.state_dict()[name], tensor), name
+    assert (model.times.weight.norm(dim=0) > 0).all()
+
+
 def test_a_start_must_be_a_model(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json"):
         build_nano(tmp_path)

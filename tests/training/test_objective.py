@@ -39,7 +39,7 @@ def test_answer_loss_equals_monolithic_rows():
     loss, tracking, lookup, predicted, counted = objective_of(model)(batch)
     assert float(tracking) == float(lookup) == 0.0  # no labels were given
     counts = [len(sample.seconds) for sample in samples]
-    videos = batch.pixels.split(counts)
+    videos, times = batch.pixels.split(counts), batch.frame_seconds.split(counts)
     total = weights = 0.0
     for row, video in enumerate(batch.row_video.tolist()):
         length = int(batch.text_lengths[row])
@@ -49,7 +49,12 @@ def test_answer_loss_equals_monolithic_rows():
         ids = torch.cat([torch.tensor(head), text])[None]
         full = torch.cat([torch.full((len(head),), IGNORE_INDEX), labels])[None]
         with torch.no_grad():
-            out = model(input_ids=ids, pixel_values_videos=videos[video], labels=full)
+            out = model(
+                input_ids=ids,
+                pixel_values_videos=videos[video],
+                frame_seconds=times[video],
+                labels=full,
+            )
         number = int((labels != IGNORE_INDEX).sum())
         total += float(out.loss) * math.sqrt(number)
         weights += math.sqrt(number)

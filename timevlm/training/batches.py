@@ -84,7 +84,8 @@ class Batch:
     pixels uint8 (sum of frames, 3, H, W); video_ids (V, Lv), video_lengths (V,);
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
     rank_index (R,) place of the last prompt token; asked (R, shapes + colours) bool: what the
-    object that a row asks for looks like, as far as its text says; none where it asks for no one.
+    object that a row asks for looks like, as far as its text says; none where it asks for no one;
+    frame_seconds (sum of frames,): when each frame is shown.
     """
 
     pixels: Tensor
@@ -96,6 +97,7 @@ class Batch:
     text_lengths: Tensor
     rank_index: Tensor
     asked: Tensor
+    frame_seconds: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -182,6 +184,7 @@ def make_batch(
         text_lengths=text_lengths,
         rank_index=prompt_lengths - 1,
         asked=torch.tensor(asked),
+        frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
     ).to(device)
 
 

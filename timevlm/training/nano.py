@@ -19,6 +19,7 @@ from timevlm.training.kinds import Level
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
+TIME_GAIN = 5.0
 ALIKE_GAIN = 1.5
 TRAINED_ON = {
     "basic": (
@@ -84,6 +85,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         tokens_per_frame=TOKENS_PER_FRAME,
         tome_heads=1,
         place_embedding=True,
+        time_embedding=True,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -120,6 +122,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
+        draw_times(model)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -136,7 +139,7 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    if known == wanted:
+    if known == wanted and model.times is not None:
         return model, saved
     lost = sorted(known.keys() - wanted.keys())
     if lost:
@@ -145,20 +148,24 @@ def _saved_nano(
             f"{lost[0]!r}; train it on the level that it is from, or start from nothing"
         )
     processor = TimeVLMProcessor(processor.tokenizer, tokens_per_frame=saved.tokens_per_frame)
-    return _with_words(model, known, processor, level), processor
+    return _enlarged(model, known, processor, level), processor
 
 
-def _with_words(
+def _enlarged(
     model: TimeVLMForConditionalGeneration,
     known: dict[str, int],
     processor: TimeVLMProcessor,
     level: Level,
 ) -> TimeVLMForConditionalGeneration:
-    """The model with the processor's vocabulary, of which `known` (token to row) is a part."""
+    """The model with the processor's vocabulary, of which `known` (token to row) is a part.
+
+    Frames' times are told to its tokens, if they were not yet.
+    """
     settings = model.config.to_dict()
     settings["llm_config"] = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
     settings |= {
         "frame_token_id": processor.frame_token_id,
+        "time_embedding": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",
         "choice_temperature": 1.0,  # of other questions
@@ -166,14 +173,20 @@ def _with_words(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
+        draw_times(larger)
     state, drawn = model.state_dict(), larger.state_dict()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
     new = torch.tensor([vocabulary[token] for token in known])
     for name in _TOKEN_TABLES:
         state[name] = drawn[name].clone().index_copy(0, new, state[name][old])
-    larger.load_state_dict(state)
+    larger.load_state_dict({**drawn, **state})
     return larger
+
+
+def draw_times(model: TimeVLMForConditionalGeneration) -> None:
+    """Vectors of a fifth of a word's length for the digits of times, six of which add up."""
+    nn.init.normal_(model.times.weight, std=TIME_GAIN / model.config.llm.hidden_size**0.5)
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

@@ -51,7 +51,7 @@ class AnswerObjective(nn.Module):
         """Read all videos at once: a state with a row a video."""
         model = self.model
         if features is None:
-            features = model.encode_frames(batch.pixels)
+            features = model.encode_frames(batch.pixels, batch.frame_seconds)
         x = model.llm.embed(batch.video_ids)
         is_frame = batch.video_ids == model.config.frame_token_id
         x = x.masked_scatter(is_frame[..., None], features.flatten(0, 1).to(x.dtype))
@@ -68,6 +68,7 @@ class AnswerObjective(nn.Module):
         with torch.no_grad():
             patches = model.vision(batch.pixels)
         features, soft = model.merge_patches(patches, track_targets(labels, self.kinds))
+        features = model.tell_times(features, batch.frame_seconds)
         state = self.watch(batch, features).consolidated()
         is_frame = batch.video_ids == model.config.frame_token_id
         targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
