@@ -34,6 +34,11 @@ _RUN_OPTIONS = (
     ),
     click.option("--fps", type=float, help="Frames per second of video."),
     click.option("--max-frames", type=int, help="Most frames of a video."),
+    click.option(
+        "--prefilter",
+        metavar="auto|off|NAME",
+        help="timevlm: spend the frames where something happens.  [default: off]",
+    ),
     click.option("--limit", type=float, help="Draw this many videos, or this share below 1."),
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw."),
     click.option(
@@ -256,8 +261,9 @@ def _settings(options: dict[str, Any]) -> "RunSettings":
     if options["data"] is None:
         raise click.UsageError("say where the benchmark's files are: --data DIR")
     model_options = dict(_parse_option(text) for text in options["model_option"])
-    if options["base_url"]:
-        model_options["base_url"] = options["base_url"]
+    for name in ("base_url", "prefilter"):
+        if options[name]:
+            model_options[name] = options[name]
     model = ModelSettings(
         name=options["model"],
         device=options["device"],

@@ -165,8 +165,13 @@ def revision(samples: Sequence[Sample]) -> str:
 
 
 def resolve_sampling(sampling: Sampling, model: VideoModel) -> Sampling:
-    """The sampling of a run, with `model` replaced by what the model's makers chose."""
-    return model.default_sampling if sampling.mode == "model" else sampling
+    """The sampling of a run, with `model` replaced by what the model's makers chose.
+
+    Raises PlanError if the model cannot follow it.
+    """
+    resolved = model.default_sampling if sampling.mode == "model" else sampling
+    model.check_sampling(resolved)
+    return resolved
 
 
 def folder_name(config: Config) -> str:

@@ -3,7 +3,7 @@
 A sweep is a TOML file. `[grid]` is crossed; `[[cells]]` are taken as they are, each with every
 combination of the grid. Keys are settings of the run (`sampling`, `prompt_style`, `subtitles`), of
 the model (`model`, `model.device`, `model.dtype`) or options of it (`model.tokens_per_frame`,
-`model.transv.1.keep`):
+`model.transv.1.keep`, `model.prefilter`):
 
     name = "frames"
     bench = "toyworld"
@@ -171,7 +171,11 @@ def cell_label(cell: Mapping[str, Any]) -> str:
     if "label" in given:
         rest = [str(value) for key, value in given.items() if key in ("sampling", "model")]
         return " ".join([str(given["label"]), *rest])
-    return " ".join(str(value) for value in given.values()) or "default"
+    parts = []
+    for key, value in given.items():
+        plain = key in ("sampling", "model")
+        parts.append(str(value) if plain else f"{key.removeprefix('model.')}={value}")
+    return " ".join(parts) or "default"
 
 
 def _cells(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:

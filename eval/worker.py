@@ -212,6 +212,8 @@ class Worker:
             sampling=config.sampling,
             clip=video.clip,
             limits=DecodeLimits(wall_seconds=config.settings.decode_wall_seconds),
+            # Not only those that are left: a resumed run looks at the same frames.
+            questions=tuple(sample.question for sample in video.samples),
         )
 
     def _answer_video(self, video: Video, samples: Sequence[Sample], ahead: _Ahead) -> None:

@@ -53,6 +53,8 @@ class VideoRequest:
     sampling: Sampling
     clip: tuple[float, float] | None = None
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    questions: tuple[str, ...] = ()
+    """All that the run asks about this video, for models that look for what is asked."""
 
 
 class Session(ABC):
@@ -114,16 +116,25 @@ class VideoModel(ABC):
     def watch(self, decoded: Any) -> Session:
         """A session about what `decode` returned."""
 
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raise PlanError for a sampling that this model cannot follow; most follow all."""
+        return
+
     def open(
         self,
         video: Path,
         sampling: Sampling,
         clip: tuple[float, float] | None = None,
         limits: DecodeLimits | None = None,
+        questions: tuple[str, ...] = (),
     ) -> Session:
         """Both stages at once: a session about one video, a context manager."""
         request = VideoRequest(
-            path=video, sampling=sampling, clip=clip, limits=limits or DecodeLimits()
+            path=video,
+            sampling=sampling,
+            clip=clip,
+            limits=limits or DecodeLimits(),
+            questions=questions,
         )
         return self.watch(self.decode(request))
 

@@ -69,10 +69,19 @@ class Clip:
 
 def open_frames(request: VideoRequest, resolution: tuple[int, int] | None = None) -> Frames:
     """Start decoding; `resolution` is (height, width). Raises VideoError or PlanError."""
+    return start_decoding(request, plan_frames(request, resolution))
+
+
+def plan_frames(request: VideoRequest, resolution: tuple[int, int] | None = None) -> SamplingPlan:
+    """The reader's plan for a request. Raises VideoError or PlanError."""
     times: np.ndarray | tuple[()] = ()
     if request.sampling.needs_frame_times:
         times = frame_times(request)
-    plan = request.sampling.plan(clip=request.clip, resolution=resolution, frame_seconds=times)
+    return request.sampling.plan(clip=request.clip, resolution=resolution, frame_seconds=times)
+
+
+def start_decoding(request: VideoRequest, plan: SamplingPlan) -> Frames:
+    """Start decoding what a plan chooses of a request's file. Raises VideoError or PlanError."""
     reader = open_video(
         request.path, plan, limits=request.limits, batch_size=BATCH_FRAMES, isolate=True
     )

@@ -5,41 +5,64 @@ the frames' times, and captions come with times, so nothing has to be parsed. Wi
 the benchmark's own prompt is answered in free text like any other model's.
 
 Options for ablations on the same weights (no retraining): `tokens_per_frame` (ToMe merges to this
-many), `transv` ("off", "drop": drop without transfer, or a list of compressions), and single
-values such as `transv.1.keep`.
+many), `transv` ("on": as trained, "off", "drop": drop without transfer, or a list of compressions),
+and single values such as `transv.1.keep`.
+
+With the option `prefilter` (a name that `timevlm.prefilter.load_prefilter` takes; "off" is as if it
+were not given) the frames of the sampling's budget go where something happens. All frames that the
+sampling's rate gives are decoded then, and what the pre-filter looks for is named by all the
+questions that the run asks about the video, since they share its memory.
 """
 
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest
-from eval.models.frames import Frames, open_frames
+from eval.models.frames import Frames, open_frames, plan_frames, start_decoding
 from eval.records import Prompt, Reply, Sample
 from eval.sampling import Sampling
 from timevlm import (
     Answer,
     InputError,
+    PlanError,
+    SamplingPlan,
     TimeVLM,
     TimeVLMForConditionalGeneration,
     TimeVLMProcessor,
     VideoMemory,
 )
+from timevlm.prefilter import Prefilter, load_prefilter
 from timevlm.video import FrameBatch
 
+PREFILTER = "prefilter"
+_OFF = "off"
+_AS_TRAINED = "on"
 _TRANSFER_PARTS = ("llm.backbone.merge_modules.", "llm.backbone.alpha")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Frames that are being decoded, and who chooses among them."""
+
+    frames: Frames
+    plan: SamplingPlan
+    prefilter: Prefilter | None
 
 
 class TimeVLMModel(VideoModel):
     """A loaded TimeVLM. `settings.options` changes its compression, see the module's text."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        vlm = TimeVLM.from_pretrained(settings.name, device=settings.device, dtype=settings.dtype)
         options = settings.option_values()
+        self.prefilter = _prefilter(options.pop(PREFILTER, _OFF))
+        if options.get("transv") == _AS_TRAINED:
+            del options["transv"]
+        vlm = TimeVLM.from_pretrained(settings.name, device=settings.device, dtype=settings.dtype)
         self.vlm = with_options(vlm, options) if options else vlm
         self.name = settings.name
         self.fingerprint = self.vlm.fingerprint
@@ -48,27 +71,60 @@ class TimeVLMModel(VideoModel):
         self.gen_kwargs = {"answers": "native" if self.native else "text", "do_sample": False}
         if options:
             self.gen_kwargs["options"] = options
+        if self.prefilter is not None:
+            self.gen_kwargs[PREFILTER] = self.prefilter.identity()
         config = self.vlm.model.config
         mode = "fps" if config.default_max_frames is None else "fps_then_uniform"
         self.default_sampling = Sampling(
             mode=mode, fps=config.default_fps, frames=config.default_max_frames
         )
 
-    def decode(self, request: VideoRequest) -> Frames:
-        """Frames of the size that the vision tower reads; two batches at most wait decoded."""
-        return open_frames(request, self.vlm.frame_size)
+    def check_sampling(self, sampling: Sampling) -> None:
+        """A pre-filter chooses among more frames than it may keep: `linspace` names each one."""
+        if self.prefilter is not None and sampling.mode == "linspace":
+            raise PlanError(
+                f"sampling {sampling} leaves a pre-filter nothing to choose; use "
+                f"uniform_mid:{sampling.frames} or fps_then_uniform:R:{sampling.frames}"
+            )
 
-    def watch(self, decoded: Frames) -> Session:
-        """Watch the frames as they come, in one pass."""
+    def decode(self, request: VideoRequest) -> _Opened:
+        """Frames of the size that the vision tower reads; two batches at most wait decoded."""
+        if self.prefilter is None:
+            frames = open_frames(request, self.vlm.frame_size)
+            return _Opened(frames, frames.plan, None)
+        prefilter = self.prefilter.about(*request.questions)
+        plan = plan_frames(request, self.vlm.frame_size)
+        plan = prefilter.budgeted(plan, self.vlm.default_fps)
+        return _Opened(start_decoding(request, prefilter.candidates(plan)), plan, prefilter)
+
+    def watch(self, decoded: _Opened) -> Session:
+        """Watch the frames as they come, in one pass, or those that the pre-filter chose."""
+        frames = decoded.frames
         try:
-            memory = self.vlm.watch(decoded, plan=decoded.plan)
+            memory, details = self._watch(decoded)
         finally:
-            decoded.close()
-        timings = replace(memory.timings, decode=decoded.decode_seconds)
+            frames.close()
+        timings = replace(memory.timings, decode=frames.decode_seconds)
         memory = replace(
-            memory, video_end=decoded.end_seconds, timings=timings, warnings=decoded.warnings
+            memory, video_end=frames.end_seconds, timings=timings, warnings=frames.warnings
         )
-        return _TimeVLMSession(self, memory, decoded.duration_seconds)
+        return _TimeVLMSession(self, memory, frames.duration_seconds, details)
+
+    def _watch(self, decoded: _Opened) -> tuple[VideoMemory, dict[str, Any]]:
+        """The memory, and for the rows what the pre-filter saw; its time counts as encoding."""
+        frames, prefilter = decoded.frames, decoded.prefilter
+        if prefilter is None:
+            return self.vlm.watch(frames, plan=decoded.plan), {}
+        focus = prefilter.focus(frames, decoded.plan, end_seconds=frames.end_seconds)
+        memory = self.vlm.watch(focus, plan=focus.plan)
+        encode = memory.timings.encode + focus.recognize_seconds
+        memory = replace(memory, timings=replace(memory.timings, encode=encode))
+        found = {
+            "named": list(prefilter.named),
+            "segments": [[segment.start, segment.end] for segment in focus.segments],
+            "seconds": focus.recognize_seconds,
+        }
+        return memory, {PREFILTER: found}
 
     def watch_nothing(self, duration_seconds: float) -> Session:
         """A session about one grey frame: the model cannot be asked about no video at all."""
@@ -91,7 +147,14 @@ class _GreyFrame:
 
 
 class _TimeVLMSession(Session):
-    def __init__(self, model: TimeVLMModel, memory: VideoMemory, duration_seconds: float) -> None:
+    def __init__(
+        self,
+        model: TimeVLMModel,
+        memory: VideoMemory,
+        duration_seconds: float,
+        watch_details: dict[str, Any] | None = None,
+    ) -> None:
+        self._watch_details = watch_details or {}
         self._vlm = model.vlm
         self._model = model
         self._memory = memory
@@ -168,10 +231,11 @@ class _TimeVLMSession(Session):
         return reply
 
     def _details(self) -> dict[str, Any]:
-        """Vision tokens that the last layers see; once a video, the bytes of its memory."""
+        """Vision tokens that the last layers see; once a video, its memory's bytes and where the
+        pre-filter saw something."""
         details: dict[str, Any] = {"tokens_kept": self._tokens_kept}
         if self._is_first:
-            details["memory_bytes"] = self._memory.nbytes
+            details |= {"memory_bytes": self._memory.nbytes, **self._watch_details}
         return details
 
 
@@ -204,17 +268,17 @@ def _transv(trained: list[dict[str, Any]], options: dict[str, Any]) -> list[dict
         compressions = [{**c, "transfer": False} for c in compressions]
     elif isinstance(whole, list):
         compressions = [dict(c) for c in whole]
-    elif whole is not None:
-        raise InputError(f"transv is {whole!r}; write 'off', 'drop' or a list of compressions")
+    elif whole not in (None, _AS_TRAINED):
+        raise InputError(f"transv is {whole!r}; write on, off, drop or a list of compressions")
     for key, value in options.items():
         if key in ("transv", "tokens_per_frame"):
             continue
         head, _, rest = key.partition(".")
         number, _, name = rest.partition(".")
-        known = {"layer", "keep", "rule", "transfer", "max_keep"}
+        known = {"layer", "keep", "rule", "transfer", "max_keep", "normalize"}
         if head != "transv" or not number.isdecimal() or name not in known:
             raise InputError(
-                f"unknown model option {key!r}; known are tokens_per_frame, transv and "
+                f"unknown model option {key!r}; known are tokens_per_frame, prefilter, transv and "
                 f"transv.N.NAME with NAME one of {', '.join(sorted(known))}"
             )
         if int(number) >= len(compressions):
@@ -250,6 +314,12 @@ def _without_transfers(
         gate_of = {place: sum(has[:place]) for place, kept in enumerate(keeps) if kept}
         kept_weights[_TRANSFER_PARTS[1]] = gates[list(gate_of.values())]
     return kept_weights
+
+
+def _prefilter(name: Any) -> Prefilter | None:
+    if not isinstance(name, str):
+        raise InputError(f"prefilter is {name!r}; write {_OFF}, auto, or a pre-filter's name")
+    return None if name == _OFF else load_prefilter(name)
 
 
 def _text_reply(answer: Answer) -> Reply:

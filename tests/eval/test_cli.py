@@ -81,11 +81,13 @@ def test_every_option_reaches_the_run(data: Path) -> None:
         *("--sampling", "linspace:4", "--prompt-style", "timeviper", "--extract", "timeviper"),
         *("--seed", 5, "--decode-timeout", 9, "--max-new-tokens", 7, "--text", "--out", "r"),
         *("--device", "cpu", "--model-option", "a=[1, 2]", "--model-option", "b=words"),
+        *("--prefilter", "novelty"),
     )
     config = json.loads(Path("r/config.json").read_text())
     given = config["settings"]
     assert config["sampling"]["mode"] == "linspace"
-    assert given["model"]["options"] == {"a": [1, 2], "b": "words"}
+    options = {"a": [1, 2], "b": "words", "prefilter": "novelty"}
+    assert given["model"]["options"] == options
     assert (given["extract"], given["prompt_style"]) == ("timeviper", "timeviper")
     assert (given["seed"], given["decode_wall_seconds"]) == (5, 9.0)
     assert (given["model"]["max_new_tokens"], given["model"]["native"]) == (7, False)

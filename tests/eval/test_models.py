@@ -182,7 +182,7 @@ def test_options_that_restate_the_model_change_nothing() -> None:
     ("options", "message"),
     [
         ({"colour": 1}, "unknown model option 'colour'"),
-        ({"transv": "maybe"}, "write 'off', 'drop'"),
+        ({"transv": "maybe"}, "write on, off, drop"),
         ({"transv.5.keep": 0.5}, "there are 2 compressions"),
         ({"transv": [{"layer": 1, "keep": 0.5}] * 3}, "not trained with a transfer|strictly"),
         ({"transv.0.keep": 1.5}, "outside"),

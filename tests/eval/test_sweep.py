@@ -6,10 +6,11 @@ import pytest
 from eval.models.base import ModelSettings
 from eval.models.timevlm_model import with_options
 from eval.settings import RunSettings
-from eval.sweep import cell_settings, read_sweep, run_sweep, shipped
+from eval.sweep import cell_label, cell_settings, read_sweep, run_sweep, shipped
 from tests.eval.runs import make_toyworld
 from timevlm import TimeVLM
 from timevlm.errors import InputError, TimeVLMError
+from timevlm.prefilter.names import resolve_name
 
 BASE = RunSettings(bench="toyworld", data="d", model=ModelSettings(name="nano"))
 
@@ -70,6 +71,14 @@ def test_a_sweep_needs_data(tmp_path: Path) -> None:
     assert read_sweep(path, data="here").base.data == "here"
 
 
+def test_labels_name_what_is_not_plain() -> None:
+    cell = {"sampling": "fps:1", "model.prefilter": "off", "model.transv": "on", "seed": None}
+    assert cell_label(cell) == "fps:1 prefilter=off transv=on"
+    assert cell_label({"model": "blind", "sampling": None}) == "blind"
+    assert cell_label({}) == "default"
+    assert cell_label({"label": "drop", "model": "nano", "model.transv": "drop"}) == "drop nano"
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_sweeps_fit_nano(name: str) -> None:
     sweep = read_sweep(Path(name), data="d")
@@ -80,9 +89,26 @@ def test_shipped_sweeps_fit_nano(name: str) -> None:
         found = cell_settings(sweep.base, cell)
         options = found.model.option_values()
         seen.add((str(found.sampling), json.dumps(options)))
+        name = options.pop("prefilter", "off")
+        assert name == "off" or resolve_name(name)
         if options:
             with_options(vlm, options)
     assert len(seen) == len(sweep.cells) >= 4
+
+
+def test_shipped_sweeps_repeat_the_papers_ablations() -> None:
+    sweeps = {name: read_sweep(Path(name), data="d") for name in shipped()}
+    assert set(sweeps) == {
+        *("frames", "sampling", "tokens_per_frame", "keep", "layer", "rule", "transfer"),
+        *("prefilter", "grid"),
+    }
+    # The shares that nano was trained with are among those that are tried.
+    trained = [c["keep"] for c in TimeVLM.from_pretrained("nano").model.config.llm_config["transv"]]
+    names = ("model.transv.0.keep", "model.transv.1.keep")
+    assert trained in [[cell[name] for name in names] for cell in sweeps["keep"].cells]
+    axes = {"sampling", "model.prefilter", "model.tokens_per_frame", "model.transv"}
+    assert set(sweeps["grid"].axes) == axes
+    assert len(sweeps["grid"].cells) == 24
 
 
 @pytest.mark.slow
