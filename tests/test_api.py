@@ -1,5 +1,6 @@
 """What a user calls: watch, ask, ground, caption, chat, on a tiny model with random weights."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,11 +17,13 @@ from tests.helpers import (
     write_mp4,
 )
 from tests.video.synthesis import write_audio
+from timevlm import api
 from timevlm.api import AUDIO_IGNORED, TimeVLM
+from timevlm.choosing import ranked_confidences
 from timevlm.errors import ChoiceError, InputError, MemoryFileError, VideoError
 from timevlm.memory import VideoMemory
 from timevlm.results import Answer
-from timevlm.tasks.qa import choice_confidences
+from timevlm.training.evaluate_captions import is_repeated
 from timevlm.video.sampling import SamplingPlan
 from timevlm.video.tensor_frames import TensorFrames
 
@@ -124,13 +127,13 @@ def test_the_order_of_choices_does_not_matter(vlm, memory):
     assert forward.confidence == pytest.approx(backward.confidence, abs=1e-6)
 
 
-@pytest.mark.parametrize("question", ["What colour is the circle?", "When? Before 2 s?"])
+@pytest.mark.parametrize("question", ["What colour is the circle?", "When? At 2 s?"])
 def test_scores_are_what_choices_are_compared_by(vlm, memory, question):
     scores = [score.log_probability for score in vlm.score(memory, question, CHOICES)]
     answer = vlm.ask(memory, question, choices=CHOICES)
-    expected = choice_confidences(scores, vlm.model.config.choice_temperature)
-    assert answer.choice == max(range(3), key=lambda i: scores[i])
-    assert answer.confidence == pytest.approx(expected[answer.choice], abs=1e-6)
+    best, expected = ranked_confidences(scores, vlm.model.config.choice_temperature)
+    assert answer.choice == best == max(range(3), key=lambda i: scores[i])
+    assert answer.confidence == pytest.approx(expected[best], abs=1e-6)
     assert [s.log_probability for s in vlm.score(memory, question, ["BLUE. "])] == [scores[1]]
 
 
@@ -236,7 +239,8 @@ def test_captions_are_in_order_and_inside_the_video(seed):
     memory = vlm.watch(frames(6, step=1.5))
     captions = vlm.caption(memory)
     assert captions
-    assert all(a.start <= b.start for a, b in pairwise(captions))
+    assert all(a.start < b.start for a, b in pairwise(captions))
+    assert not any(is_repeated([(c.start, c.end, c.text) for c in captions]))
     for caption in captions:
         assert memory.start_seconds <= caption.start <= caption.end <= memory.end_seconds
         assert caption.text
@@ -315,6 +319,48 @@ def test_a_times_form_does_not_matter(vlm):
     memory = vlm.watch(frames(8))
     said = [f"What is there at {t}?" for t in ("3 s", "3.4 seconds", "0:03")]
     assert len({vlm.ask(memory, q, choices=CHOICES).confidence for q in said}) == 1
+
+
+@pytest.mark.parametrize("choices", [CHOICES, None])
+def test_unknown_words_lower_the_confidence_and_are_named(vlm, memory, choices):
+    known = vlm.ask(memory, "What colour is the circle?", choices=choices)
+    assert known.warnings == ()
+    asked = "What colour is the circle zebra that yawns?"
+    unknown = vlm.ask(memory, asked, choices=choices)
+    assert unknown.warnings == ("tiny was not taught the words: zebra, yawns",)
+    assert unknown.confidence <= 0.25 + (0.25 if choices else 0.0)
+
+
+def test_choices_that_cannot_be_said_are_all_as_likely(vlm, memory):
+    asked = "What colour is the circle?"
+    foreign = ["a zebra yawns", "two doctors in the hospital", "because of Wednesday"]
+    answer = vlm.ask(memory, asked, choices=foreign)
+    assert answer.confidence == pytest.approx(1 / 3)
+    scores = [score.log_probability for score in vlm.score(memory, asked, foreign)]
+    assert answer.choice == scores.index(max(scores))
+    half = vlm.ask(memory, asked, choices=["red", "a zebra yawns"])
+    assert 0.5 <= half.confidence <= 0.75 + 1e-6
+
+
+def test_the_spelling_of_a_known_word_does_not_matter(vlm, memory):
+    said = ["What colour is the circle?", "What color is the CIRCLE?", "What Colour is the Circle?"]
+    answers = [vlm.ask(memory, question, choices=CHOICES) for question in said]
+    assert len({answer.confidence for answer in answers}) == 1
+    assert {answer.warnings for answer in answers} == {()}
+    spans = [vlm.ground(memory, query) for query in ("the red circle", "the Red Circle")]
+    assert spans[0] == spans[1]
+
+
+def test_ground_finds_nothing_only_where_that_was_taught(vlm, memory, monkeypatch):
+    query = "the red circle"
+    assert vlm.ground(memory, query)
+    sure = {"not": [(math.log(0.6), False)], "maybe": [(math.log(0.4), False)]}
+    for case, found in (("not", []), ("maybe", vlm.ground(memory, query))):
+        scores = sure[case]
+        monkeypatch.setattr(api, "score_candidates", lambda *_, scores=scores: scores)
+        assert vlm.ground(memory, query)  # a model that was not taught to say so
+        taught = TimeVLM(tiny_model(grounds_absence=True), vlm.processor, "tiny")
+        assert taught.ground(taught.watch(frames(8)), query) == found
 
 
 def test_from_pretrained_gives_the_same_answers(vlm, memory, tmp_path):

@@ -85,7 +85,12 @@ class FakeTimeVLM:
             model=memory.model_name,
         )
 
+    def unknown_words_warnings(self, text: str) -> tuple[str, ...]:
+        return ("fake was not taught the words: zebra",) if "zebra" in text else ()
+
     def ground(self, memory, query) -> list[Span]:
+        if "unsure" in query:
+            return [Span(start=4, end=6, score=0.3)]
         return [Span(start=4, end=6, score=0.9), Span(start=1, end=2, score=0.25)]
 
     def caption(self, memory) -> list[Caption]:
@@ -176,6 +181,15 @@ def test_low_confidence_says_what_the_model_knows(vlm, video):
     )
     assert Answer.from_json(result.stdout).confidence == 0.2
     assert "confidence" not in run("ask", video, "Who won?", "--quiet").stderr
+
+
+def test_ground_says_so_where_it_is_unsure(vlm, video):
+    sure, unsure = run("ground", video, "a ring"), run("ground", video, "unsure about a zebra")
+    assert "note:" not in sure.stderr
+    assert "1 of 1 answers with low confidence; fake was trained on" in unsure.stderr
+    assert "warning: fake was not taught the words: zebra\n" in unsure.stderr
+    warnings = json.loads(run("ground", video, "a zebra", "--json").stdout)["warnings"]
+    assert warnings == ["2 broken frames skipped", "fake was not taught the words: zebra"]
 
 
 def test_question_file_is_answered_from_one_memory(vlm, video, tmp_path):

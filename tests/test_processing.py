@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import tiny_processor
 from timevlm.errors import InputError
 from timevlm.processing import TimeVLMProcessor
 from timevlm.tasks.captioning import format_captions
@@ -178,3 +179,19 @@ def test_settings_are_checked():
         TimeVLMProcessor(tokenizer, tokens_per_frame=0)
     with pytest.raises(InputError, match="timestamp_decimals is 2"):
         TimeVLMProcessor(tokenizer, tokens_per_frame=1, timestamp_decimals=2)
+
+
+def test_unknown_words_are_those_that_must_be_spelled():
+    processor = tiny_processor()
+    text = "What colour is the zebra, the ring (or the Zebra) at 12.0s? \u4f60\u597d x"
+    assert processor.unknown_words(text) == ("zebra", "Zebra", "\u4f60\u597d")
+    assert processor.unknown_words("What colour is the ring?") == ()
+    assert processor.unknown_words("12 <3.0s> 7!") == ()
+
+
+def test_words_take_a_form_that_is_known():
+    processor = tiny_processor()
+    text = "what COLOR is the Ring at 3 s, or the Zebra? during"
+    assert processor.familiar(text) == "what colour is the ring at 3 s, or the Zebra? During"
+    known = "What colour is the ring?"
+    assert processor.familiar(known) == known

@@ -5,6 +5,7 @@ memory = vlm.watch("video.mp4", fps=1)
 print(vlm.ask(memory, "What colour is the first shape?").text)
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
 from timevlm.evidence import evidence_spans, frame_interval
 from timevlm.generation import (
-    candidate_log_likelihoods,
     generate_answer,
     mean_probability,
     read_prompt,
@@ -28,15 +29,10 @@ from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.processing import TimeVLMProcessor
 from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
-from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, drop_repeats, parse_captions
-from timevlm.tasks.grounding import grounding_prompt, merge_spans, parse_spans
-from timevlm.tasks.qa import (
-    candidate_texts,
-    check_choices,
-    choice_confidences,
-    question_prompt,
-    scored_text,
-)
+from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, merge_repeats, parse_captions
+from timevlm.tasks.confidence import question_trust
+from timevlm.tasks.grounding import NOT_IN_VIDEO, grounding_prompt, merge_spans, parse_spans
+from timevlm.tasks.qa import candidate_texts, check_choices, question_prompt, scored_text
 from timevlm.tasks.times import mark_times, unmark_times
 from timevlm.video.frames import FrameBatch
 from timevlm.video.identity import file_sha256
@@ -271,7 +267,8 @@ class TimeVLM:
 
         With `choices`, each is scored by likelihood and the best is returned. `history` holds
         earlier (question, answer) turns. Decoding is greedy; `seed` only matters to models whose
-        kernels are random. `max_new_tokens` cuts off a free answer. Raises `InputError` or
+        kernels are random. `max_new_tokens` cuts off a free answer. Words that the model was not
+        taught stand in the answer's warnings and lower its confidence. Raises `InputError` or
         `ChoiceError`.
         """
         if max_new_tokens < 1:
@@ -279,17 +276,15 @@ class TimeVLM:
         if seed is not None:
             torch.manual_seed(seed)
         memory = self.remember(video)
-        style = self.model.config.choice_style
-        frames = memory.frame_seconds.tolist()
         started = time.perf_counter()
-        text = mark_times(question_prompt(question, choices or (), style=style), frames)
-        prompt_ids = self.processor.prompt_ids(text, history)
-        prompt = read_prompt(self.model, memory.state, prompt_ids)
+        prompt_ids, prompt = self.read_question(memory, question, choices or (), history)
+        trust = question_trust(len(self.unknown_words(question)))
         if choices is None:
             choice = None
             answer, confidence = self._write(prompt_ids, prompt, max_new_tokens)
+            confidence *= trust
         else:
-            choice, confidence = self._choose(prompt, choices, frames)
+            choice, confidence = self._choose(memory, prompt, choices, trust)
             answer = check_choices(choices)[choice]
         return Answer(
             question=question,
@@ -300,10 +295,38 @@ class TimeVLM:
             evidence=self._evidence(memory, prompt),
             timings=replace(memory.timings, generate=time.perf_counter() - started),
             plan=memory.plan,
-            warnings=memory.warnings,
+            warnings=(*memory.warnings, *self.unknown_words_warnings(question)),
             video=memory.video_path,
             model=self.name,
         )
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words of a question or query that the model has no token for, in any spelling."""
+        return self.processor.unknown_words(self.processor.familiar(mark_times(text, [0.0])))
+
+    def unknown_words_warnings(self, text: str) -> tuple[str, ...]:
+        """The warning that `unknown_words` are worth, none without them."""
+        unknown = ", ".join(self.unknown_words(text))
+        return (f"{self.name} was not taught the words: {unknown}",) if unknown else ()
+
+    @torch.inference_mode()
+    def read_question(
+        self,
+        memory: VideoMemory,
+        question: str,
+        choices: Sequence[str] = (),
+        history: Sequence[tuple[str, str]] = (),
+    ) -> tuple[list[int], TimeVLMOutput]:
+        """A question as token ids, and what the model makes of it before it answers.
+
+        Raises `InputError` or `ChoiceError`.
+        """
+        style, familiar = self.model.config.choice_style, self.processor.familiar
+        text = question_prompt(familiar(question), choices, style=style)
+        text = mark_times(text, memory.frame_seconds.tolist())
+        earlier = [(familiar(asked), answer) for asked, answer in history]
+        prompt_ids = self.processor.prompt_ids(text, earlier)
+        return prompt_ids, read_prompt(self.model, memory.state, prompt_ids)
 
     @torch.inference_mode()
     def score(
@@ -321,8 +344,7 @@ class TimeVLM:
             raise InputError(f"answers must be a list of texts, got one text {answers!r}")
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
-        prompt_ids = self.processor.prompt_ids(mark_times(question_prompt(question), frames))
-        prompt = read_prompt(self.model, memory.state, prompt_ids)
+        _, prompt = self.read_question(memory, question)
         candidates = []
         for answer in answers:
             text = scored_text(answer, style=self.model.config.choice_style)
@@ -346,18 +368,16 @@ class TimeVLM:
         return text, mean_probability(log_probabilities)
 
     def _choose(
-        self, prompt: TimeVLMOutput, choices: Sequence[str], frames: Sequence[float]
+        self, memory: VideoMemory, prompt: TimeVLMOutput, choices: Sequence[str], trust: float
     ) -> tuple[int, float]:
         """Index of the likeliest choice and its probability among the choices."""
-        config = self.model.config
+        config, frames = self.model.config, memory.frame_seconds.tolist()
+        scores = choice_log_likelihoods(self.model, self.processor, prompt, choices, frames)
         texts = candidate_texts(choices, style=config.choice_style)
-        marked = [mark_times(text, frames, "from") for text in texts]
-        if len(set(marked)) < len(marked):  # two times that fall on one frame
-            marked = list(texts)
-        candidates = [self.processor.answer_ids(text) for text in marked]
-        scores = candidate_log_likelihoods(self.model, prompt, candidates)
-        confidences = choice_confidences(scores, config.choice_temperature)
-        best = max(range(len(scores)), key=lambda i: confidences[i])
+        num_unknown = sum(bool(self.processor.unknown_words(text)) for text in texts)
+        best, confidences = ranked_confidences(
+            scores, config.choice_temperature, num_unknown=num_unknown, trust=trust
+        )
         return best, confidences[best]
 
     def _evidence(self, memory: VideoMemory, prompt: TimeVLMOutput) -> tuple[Span, ...]:
@@ -378,30 +398,42 @@ class TimeVLM:
         """When `query` happens: spans in time order, inside the video, with scores.
 
         The answer is decoded under a grammar whose times are those of the watched frames. A span
-        reaches from its first frame to the end of its last one. Raises `InputError`.
+        reaches from its first frame to the end of its last one. There is at least one span, unless
+        the model was taught to miss things (`grounds_absence`) and would rather say that the query
+        is not in the video than anything else. Raises `InputError`.
         """
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
-        prompt_ids = self.processor.prompt_ids(mark_times(grounding_prompt(query), frames))
+        text = grounding_prompt(self.processor.familiar(query))
+        prompt_ids = self.processor.prompt_ids(mark_times(text, frames))
+        prompt = read_prompt(self.model, memory.state, prompt_ids)
+        if self.model.config.grounds_absence and self._says_absent(prompt):
+            return []
         grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
         ids, log_probabilities = generate_answer(
             self.model,
             prompt_ids,
-            read_prompt(self.model, memory.state, prompt_ids),
+            prompt,
             end_token_id=self.processor.end_token_id,
             pad_token_id=self.processor.pad_token_id,
             max_new_tokens=MAX_SPANS * 16,
             grammar=grammar,
         )
-        score = mean_probability(log_probabilities)
+        score = mean_probability(log_probabilities) * question_trust(len(self.unknown_words(query)))
         found = []
         for start, end in parse_spans(self.processor.decode(ids)):
             found.append((*self._interval(start, end, memory), score))
         return [Span(start=s, end=e, score=p) for s, e, p in merge_spans(sorted(found))]
 
+    def _says_absent(self, prompt: TimeVLMOutput) -> bool:
+        """Whether "not in the video" has more probability than all other answers together."""
+        absent = self.processor.answer_ids(NOT_IN_VIDEO)
+        ((log_probability, _),) = score_candidates(self.model, prompt, [absent])
+        return math.exp(log_probability) > 0.5
+
     @torch.inference_mode()
     def caption(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> list[Caption]:
-        """Dense captions in time order, each with the interval that it describes."""
+        """Dense captions in time order, each with the interval that it describes, none twice."""
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
         prompt_ids = self.processor.prompt_ids(CAPTION_PROMPT)
@@ -419,7 +451,7 @@ class TimeVLM:
         text = self.processor.decode(ids)
         if len(log_probabilities) == MAX_CAPTION_TOKENS:  # cut off: drop the line begun last
             text = text.rpartition(LINE_SEPARATOR)[0]
-        found = drop_repeats(parse_captions(text)) if text else []
+        found = merge_repeats(parse_captions(text)) if text else []
         for start, end, text in found:
             first, last = self._interval(start, end, memory)
             captions.append(Caption(start=first, end=last, text=text, score=score))

@@ -9,6 +9,7 @@ is watched before anybody asks; `__call__` joins them for one monolithic pass. W
 a model wrote is encoded literally: special tokens enter by their ids alone.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -29,6 +30,10 @@ from timevlm.tokenization import (
     encode_plain,
     token_bytes,
 )
+
+# Letters only: a number or a sign is never a word. Single letters mean little either way.
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_OTHER_SPELLINGS = {"color": "colour", "colors": "colours", "gray": "grey"}
 
 
 class TimeVLMProcessor(ProcessorMixin):
@@ -134,6 +139,35 @@ class TimeVLMProcessor(ProcessorMixin):
     def answer_ids(self, text: str) -> list[int]:
         """An answer and the end of its turn."""
         return [*self._plain(text), self.end_token_id]
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of `text` that have to be spelled byte by byte, each once, in their order.
+
+        A model of words has never seen them; one of a large vocabulary has next to none.
+        """
+        words = dict.fromkeys(_WORD.findall(text))
+        return tuple(word for word in words if self._is_spelled(word))
+
+    def familiar(self, text: str) -> str:
+        """`text` with its unknown words in a known case or spelling, where there is one."""
+
+        def known_form(match: re.Match[str]) -> str:
+            word = match[0]
+            if not self._is_spelled(word):
+                return word
+            lower = word.lower()
+            forms = (lower, _OTHER_SPELLINGS.get(lower, lower), lower.capitalize())
+            return next((form for form in forms if not self._is_spelled(form)), word)
+
+        return _WORD.sub(known_form, text)
+
+    def _is_spelled(self, word: str) -> bool:
+        """Whether a word inside a sentence becomes bytes."""
+        tokens = self.tokenizer.convert_ids_to_tokens(self._plain(f" {word}"))
+        try:
+            return all(len(token_bytes(token)) == 1 for token in tokens)
+        except KeyError:  # no byte-level vocabulary, which has other ways to write any word
+            return False
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without the special tokens."""

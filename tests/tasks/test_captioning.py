@@ -3,24 +3,23 @@ import random
 import pytest
 
 from timevlm.tasks.captioning import (
-    drop_repeats,
     format_captions,
-    is_monotone,
+    goes_forward,
+    merge_repeats,
     parse_captions,
 )
+from timevlm.training.evaluate_captions import is_repeated
 
 WORDS = ["a", "red", "circle", "moves", "left,", "then", "stops.", "-", ">", "\u732b", "12"]
 
 
 def random_captions(rng):
-    starts = sorted(rng.randrange(600) for _ in range(rng.randrange(1, 6)))
+    count = rng.randrange(1, 6)
+    starts = sorted(rng.sample(range(600), count))
+    ends = sorted(rng.sample(range(600, 690), count))
     return [
-        (
-            start / 10,
-            (start + rng.randrange(90)) / 10,
-            " ".join(rng.choices(WORDS, k=rng.randrange(1, 8))),
-        )
-        for start in starts
+        (start / 10, end / 10, " ".join(rng.choices(WORDS, k=rng.randrange(1, 8))))
+        for start, end in zip(starts, ends, strict=True)
     ]
 
 
@@ -51,7 +50,9 @@ def test_parse_undoes_format():
         "<0.0s> - <9.0s> red\n",
         "<0.0s> - <9.0s> red <1.0s>",
         "<9.0s> - <0.0s> red",
-        "<5.0s> - <9.0s> red\n<4.0s> - <9.0s> blue",
+        "<5.0s> - <8.0s> red\n<4.0s> - <9.0s> blue",
+        "<5.0s> - <8.0s> red\n<5.0s> - <9.0s> blue",
+        "<5.0s> - <9.0s> red\n<6.0s> - <9.0s> blue",
     ],
 )
 def test_parse_is_strict(text):
@@ -68,7 +69,9 @@ def test_parse_is_strict(text):
         [(0, 1, "red\nblue")],
         [(0, 1, "red <0.0s>")],
         [(1, 0, "red")],
-        [(1, 2, "red"), (0, 2, "blue")],
+        [(1, 2, "red"), (0, 3, "blue")],
+        [(1, 2, "red"), (1, 3, "blue")],
+        [(1, 3, "red"), (2, 3, "blue")],
     ],
 )
 def test_format_refuses_what_parse_would(captions):
@@ -76,14 +79,31 @@ def test_format_refuses_what_parse_would(captions):
         format_captions(captions)
 
 
-def test_only_exact_repeats_of_neighbours_go():
-    a, b, later = (0.0, 1.0, "red"), (0.0, 1.0, "blue"), (1.0, 2.0, "red")
-    assert drop_repeats([a, a, b, a, a, later, later]) == [a, b, a, later]
-    assert drop_repeats((a, a)) == [a]
-    assert drop_repeats([]) == []
+def test_what_was_just_said_is_not_said_again():
+    red, blue = (0.0, 2.0, "red"), (1.0, 3.0, "blue")
+    assert merge_repeats([red, (4.0, 5.0, "Red."), (6.0, 7.0, "red")]) == [(0.0, 7.0, "red")]
+    assert merge_repeats([red, blue, (1.5, 4.0, "red")]) == [(0.0, 4.0, "red"), blue]
+    assert merge_repeats([red, blue, (4.0, 5.0, "red")]) == [red, blue, (4.0, 5.0, "red")]
+    assert merge_repeats([]) == []
 
 
-def test_monotone_means_starts_that_never_go_back():
-    assert is_monotone([(0, 9, "x"), (0, 1, "y"), (4, 5, "z")])
-    assert is_monotone([(1.04, 2, "x"), (1.0, 2, "y")])
-    assert not is_monotone([(1, 2, "x"), (0.9, 2, "y")])
+def test_merged_captions_do_not_repeat_and_keep_their_order():
+    rng = random.Random(1)
+    for _ in range(500):
+        count = rng.randrange(1, 9)
+        starts, ends = (sorted(rng.sample(range(20), count)) for _ in range(2))
+        texts = rng.choices("ab", k=count)
+        times = [(min(s, e), max(s, e)) for s, e in zip(starts, ends, strict=True)]
+        told = [(*time, text) for time, text in zip(times, texts, strict=True)]
+        merged = merge_repeats(told)
+        assert not any(is_repeated(merged))
+        assert [c[0] for c in merged] == sorted(c[0] for c in merged)
+        for start, end, text in told:
+            assert any(s <= start and end <= e and text == t for s, e, t in merged)
+
+
+def test_going_forward_means_that_starts_and_ends_rise():
+    assert goes_forward([(0, 3, "x"), (1, 4, "y"), (4, 5, "z")])
+    assert not goes_forward([(0, 3, "x"), (1, 3, "y")])
+    assert not goes_forward([(1.04, 2, "x"), (1.0, 3, "y")])
+    assert not goes_forward([(1, 2, "x"), (0.9, 3, "y")])

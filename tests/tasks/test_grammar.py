@@ -139,27 +139,36 @@ def test_the_caption_grammar_takes_every_formatted_answer(processor):
     ]
     grammar = processor.caption_grammar(frames)
     for _ in range(200):
-        starts = sorted(rng.randrange(len(frames)) for _ in range(rng.randrange(1, 6)))
+        count = rng.randrange(1, 6)
+        indices = [sorted(rng.sample(range(len(frames)), count)) for _ in range(2)]
+        times = [(frames[min(pair)], frames[max(pair)]) for pair in zip(*indices, strict=True)]
         captions = [
-            (
-                frames[start],
-                frames[rng.randrange(start, len(frames))],
-                " ".join(rng.choices(words, k=rng.randrange(1, 12))),
-            )
-            for start in starts
+            (start, end, " ".join(rng.choices(words, k=rng.randrange(1, 12))))
+            for start, end in times
         ]
         assert accepts(grammar, processor.answer_ids(format_captions(captions)))
 
 
-def test_caption_starts_never_go_back(processor):
-    grammar = processor.caption_grammar([0.0, 1.0, 2.0])
-    state = grammar.start()
-    for token in processor.answer_ids("<1.0s> - <2.0s> red\n")[:-1]:
-        state = grammar.advance(state, token)
-    (zero,), (one,), (two,) = (processor.timestamp_ids([t])[0][:1] for t in (0.0, 1.0, 2.0))
-    assert grammar.allowed(state) == AllowedTokens(tuple(sorted((one, two))))
-    with pytest.raises(ValueError, match="leads to no timestamp"):
-        grammar.advance(state, zero)
+def test_captions_go_forward(processor):
+    grammar = processor.caption_grammar([0.0, 1.0, 2.0, 3.0])
+    tokens = {t: processor.timestamp_ids([t])[0][0] for t in (0.0, 1.0, 2.0, 3.0)}
+
+    def after(text, num_left_out=0):
+        state = grammar.start()
+        for token in processor.answer_ids(text)[: -1 - num_left_out]:
+            state = grammar.advance(state, token)
+        return state
+
+    state = after("<1.0s> - <2.0s> red\n")
+    assert grammar.allowed(state) == AllowedTokens(tuple(sorted((tokens[2.0], tokens[3.0]))))
+    for back in (0.0, 1.0):
+        with pytest.raises(ValueError, match="leads to no timestamp"):
+            grammar.advance(state, tokens[back])
+    state = after("<1.0s> - <2.0s> red\n<2.0s> - <3.0s>", num_left_out=2)
+    assert grammar.allowed(state) == AllowedTokens((tokens[3.0],))
+    (newline,) = processor.answer_ids("\n")[:-1]
+    assert newline in grammar.allowed(after("<0.0s> - <2.0s> red"))
+    assert newline not in grammar.allowed(after("<0.0s> - <3.0s> red"))
 
 
 def test_text_cannot_open_a_time_or_a_turn(processor):

@@ -8,11 +8,11 @@ import pytest
 
 from tests.helpers import save_tiny, tiny_vlm
 from timevlm.api import TimeVLM
+from timevlm.choosing import ranked_confidences
 from timevlm.errors import ModelError
 from timevlm.synth.questions import make_questions
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.tasks.qa import choice_confidences
 from timevlm.training.calibrate import (
     Scored,
     calibrate,
@@ -71,9 +71,9 @@ def test_scores_are_those_that_ask_ranks():
         scores, right = choice_scores(vlm, memory, question)
         answer = vlm.ask(memory, question.text, choices=question.choices)
         assert question.choices[right] == question.answer
-        confidences = choice_confidences(scores, vlm.model.config.choice_temperature)
-        assert confidences[answer.choice] == pytest.approx(answer.confidence)
-        assert max(confidences) == confidences[answer.choice]
+        best, confidences = ranked_confidences(scores, vlm.model.config.choice_temperature)
+        assert answer.choice == best
+        assert confidences[best] == pytest.approx(answer.confidence)
 
 
 def test_a_model_is_calibrated_in_its_folder(tmp_path):

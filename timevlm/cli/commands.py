@@ -64,7 +64,7 @@ def ask(
     vlm, memory = session.open_video(video, settings, questions)
     answers = [vlm.ask(memory, text, choices=choices or None, seed=seed) for text in questions]
     _print_warnings(line for answer in answers for line in answer.warnings)
-    _print_caution(vlm, answers, settings)
+    _print_caution(vlm, [answer.confidence for answer in answers], settings)
     records: Any = [answer.to_dict() for answer in answers]
     if question_file is None:
         records = records[0]
@@ -86,10 +86,13 @@ def ground(video: Path, query: str, settings: WatchSettings, output: Output) -> 
     show.check_output(output.path, video)
     vlm, memory = session.open_video(video, settings, [query])
     spans = vlm.ground(memory, query)
-    _print_warnings(memory.warnings)
+    warnings = [*memory.warnings, *vlm.unknown_words_warnings(query)]
+    _print_warnings(warnings)
+    _print_caution(vlm, [max((span.score for span in spans), default=1.0)], settings)
     record = {"query": query, "spans": [span.to_dict() for span in spans]}
+    record |= _provenance(memory) | {"warnings": warnings}
     forms = {
-        "json": lambda: _json(record | _provenance(memory)),
+        "json": lambda: _json(record),
         "csv": lambda: spans_to_csv(spans),
         "vtt": lambda: to_vtt(sorted(spans, key=_start), label=query),
     }
@@ -221,13 +224,13 @@ def _print_warnings(lines: Iterator[str] | Sequence[str]) -> None:
         session.print_warning(line)
 
 
-def _print_caution(vlm: "TimeVLM", answers: Sequence[Answer], settings: WatchSettings) -> None:
+def _print_caution(vlm: "TimeVLM", confidences: Sequence[float], settings: WatchSettings) -> None:
     """Say what the model knows when it is unsure: a question outside of that is the usual cause."""
-    num_low = sum(answer.confidence < LOW_CONFIDENCE for answer in answers)
+    num_low = sum(confidence < LOW_CONFIDENCE for confidence in confidences)
     if num_low and vlm.trained_on:
         known = vlm.trained_on.rstrip(".")
         session.print_note(
-            f"note: {num_low} of {len(answers)} answers with low confidence; "
+            f"note: {num_low} of {len(confidences)} answers with low confidence; "
             f"{vlm.name} was trained on: {known}",
             settings,
         )

@@ -1,8 +1,8 @@
 r"""Dense captioning: one line per scene, `<0.0s> - <9.0s> a red circle moves left`.
 
-Lines stand in the order of their starts; scenes may overlap. The text of a line is words with
-single spaces, without "<" (which opens a time) and without control characters, so that a line can
-be read back in one way only.
+Lines go forward: each starts after the start and ends after the end of the line above; scenes may
+overlap. The text of a line is words with single spaces, without "<" (which opens a time) and
+without control characters, so that a line can be read back in one way only.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from timevlm.tasks.grounding import RANGE_SEPARATOR, format_span, parse_span
+from timevlm.tasks.text import normalize_answer
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, round_seconds
 
 CAPTION_PROMPT = "Describe every scene."
@@ -24,8 +25,8 @@ _LINE = re.compile(
 def format_captions(captions: Sequence[tuple[float, float, str]]) -> str:
     """The answer text of (start, end, text) triples, times in seconds.
 
-    Raises ValueError if there are none, if starts (rounded to tenths) go back in time, if one ends
-    before it starts, or if a text is not made of words with single spaces.
+    Raises ValueError if there are none, if they do not go forward (in tenths of a second), if one
+    ends before it starts, or if a text is not made of words with single spaces.
     """
     for _, _, text in captions:
         if _TEXT.fullmatch(text) is None:
@@ -51,29 +52,36 @@ def parse_captions(text: str) -> list[tuple[float, float, str]]:
     return captions
 
 
-def drop_repeats(
+def merge_repeats(
     captions: Sequence[tuple[float, float, str]],
 ) -> list[tuple[float, float, str]]:
-    """The captions without those that repeat their predecessor exactly, times and text.
+    """The captions with those that say again what was just said made one, over the time of both.
 
-    Greedy decoding can get stuck on a line; equal words about another time are a scene of their own
-    and stay.
+    A caption repeats the one before it if it has the same words, and any earlier one if it also
+    shares time with it. Equal words about a later time, with something else in between, are a
+    scene that comes back and stay. `captions` go forward, see `goes_forward`.
     """
     kept: list[tuple[float, float, str]] = []
-    for caption in captions:
-        if not kept or caption != kept[-1]:
-            kept.append(caption)
+    for start, end, text in captions:
+        words = normalize_answer(text)
+        said = [i for i, other in enumerate(kept) if normalize_answer(other[2]) == words]
+        if said and (said[-1] == len(kept) - 1 or start < kept[said[-1]][1]):
+            first, last, before = kept[said[-1]]
+            kept[said[-1]] = (first, max(last, end), before)
+        else:
+            kept.append((start, end, text))
     return kept
 
 
-def is_monotone(captions: Sequence[tuple[float, float, str]]) -> bool:
-    """Whether no caption starts earlier than the one before it, in tenths of a second."""
-    starts = [round_seconds(start) for start, _, _ in captions]
-    return all(before <= after for before, after in pairwise(starts))
+def goes_forward(captions: Sequence[tuple[float, float, str]]) -> bool:
+    """Whether starts and ends both rise from each caption to the next, in tenths of a second."""
+    times = [(round_seconds(start), round_seconds(end)) for start, end, _ in captions]
+    return all(a < c and b < d for (a, b), (c, d) in pairwise(times))
 
 
 def _check_captions(captions: Sequence[tuple[float, float, str]]) -> None:
     if not captions:
         raise ValueError("an answer holds at least one caption")
-    if not is_monotone(captions):
-        raise ValueError(f"captions start out of order: {[start for start, _, _ in captions]}")
+    if not goes_forward(captions):
+        times = [(start, end) for start, end, _ in captions]
+        raise ValueError(f"captions do not go forward in time: {times}")

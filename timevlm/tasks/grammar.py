@@ -113,6 +113,7 @@ class RangeState(NamedTuple):
     position: int
     lowest: int  # lowest index that the time in work may have
     start: int  # index of the chosen start, -1 before
+    lowest_end: int = 0  # lowest index that the end may have, whatever the start
 
 
 class _Ranges:
@@ -124,8 +125,8 @@ class _Ranges:
         if not self._dash:
             raise ValueError("the separator between start and end has no tokens")
 
-    def begin(self, lowest: int) -> RangeState:
-        return RangeState("start", 0, lowest, -1)
+    def begin(self, lowest: int, lowest_end: int = 0) -> RangeState:
+        return RangeState("start", 0, lowest, -1, lowest_end)
 
     def allowed(self, state: RangeState) -> tuple[int, ...]:
         if state.phase == "dash":
@@ -144,7 +145,7 @@ class _Ranges:
         if index is None:
             return state._replace(position=node)
         if state.phase == "start":
-            return RangeState("dash", 0, index, index)
+            return RangeState("dash", 0, max(index, state.lowest_end), index)
         return RangeState("done", 0, index, state.start)
 
 
@@ -256,8 +257,9 @@ class CaptionGrammar:
     """Answers of lines `<0.0s> - <9.0s> a red circle`, newlines between, and the end token.
 
     Guarantees at least one and at most `max_lines` lines, start <= end, every time a timestamp of
-    the video, no start before the start of the line above, and per line 1 to `max_words` words with
-    single spaces, each of at most `max_word_tokens` tokens (an unknown word is spelled in bytes).
+    the video, each start after the start and each end after the end of the line above (a model that
+    is stuck comes to the end of the video), and per line 1 to `max_words` words with single spaces,
+    each of at most `max_word_tokens` tokens (an unknown word is spelled in bytes).
     Raises ValueError for arguments that allow no answer or are ambiguous.
     """
 
@@ -319,7 +321,8 @@ class CaptionGrammar:
         if may_end and token_id == self._end_id:
             return state._replace(phase="finished")
         if may_break and token_id == self._newline_id:
-            return CaptionState("range", self._ranges.begin(state.range.start), state.num_lines + 1)
+            following = self._ranges.begin(state.range.start + 1, state.range.lowest + 1)
+            return CaptionState("range", following, state.num_lines + 1)
         if may_open and (token_id == words.space_id or token_id in words.openers):
             return state._replace(
                 num_words=state.num_words + 1,
@@ -333,11 +336,13 @@ class CaptionGrammar:
     def _text_options(self, state: CaptionState) -> tuple[bool, bool, bool, bool]:
         """Whether a word may open, the word go on, the answer end, a new line follow."""
         is_word = state.num_words > 0 and not state.after_space
+        # The end of this line's range, in `lowest`, must leave a later one.
+        is_room = state.range.lowest + 1 < len(self._ranges.trie)
         return (
             not state.after_space and state.num_words < self._limits.max_words,
             state.num_words > 0 and state.num_word_tokens < self._limits.max_word_tokens,
             is_word,
-            is_word and state.num_lines < self._limits.max_lines,
+            is_word and is_room and state.num_lines < self._limits.max_lines,
         )
 
     def _text_set(

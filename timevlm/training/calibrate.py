@@ -18,15 +18,13 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from timevlm.api import TimeVLM
+from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import ModelError
-from timevlm.generation import candidate_log_likelihoods, read_prompt
 from timevlm.loading import WEIGHTS_FOLDER, embedded_models
 from timevlm.memory import VideoMemory
 from timevlm.synth.questions import Question, make_questions
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.tasks.qa import candidate_texts, choice_confidences, question_prompt
-from timevlm.tasks.times import mark_times
 from timevlm.training.evaluate import EvaluationConfig, Progress
 from timevlm.training.evaluate_scores import calibration
 from timevlm.training.evaluate_workers import Work, map_items
@@ -42,17 +40,10 @@ _NUM_STEPS = 40
 
 def choice_scores(vlm: TimeVLM, memory: VideoMemory, question: Question) -> Scored:
     """What `ask` ranks: the log-likelihood of every choice, before any temperature."""
-    style = vlm.model.config.choice_style
     frames = memory.frame_seconds.tolist()
-    texts = candidate_texts(question.choices, style=style)
-    marked = [mark_times(text, frames, "from") for text in texts]
-    if len(set(marked)) < len(marked):  # two times that fall on one frame
-        marked = list(texts)
-    text = mark_times(question_prompt(question.text, question.choices, style=style), frames)
     with torch.inference_mode():
-        prompt = read_prompt(vlm.model, memory.state, vlm.processor.prompt_ids(text))
-        candidates = [vlm.processor.answer_ids(each) for each in marked]
-        scores = candidate_log_likelihoods(vlm.model, prompt, candidates)
+        _, prompt = vlm.read_question(memory, question.text, question.choices)
+        scores = choice_log_likelihoods(vlm.model, vlm.processor, prompt, question.choices, frames)
     return scores, question.choices.index(question.answer)
 
 
@@ -128,8 +119,7 @@ def calibration_at(scored: Sequence[Scored], temperature: float) -> dict[str, An
     """Calibration of the best choices when likelihoods are divided by `temperature`."""
     confidences, rights = [], []
     for scores, right in scored:
-        probabilities = choice_confidences(scores, temperature)
-        best = max(range(len(scores)), key=lambda i: probabilities[i])
+        best, probabilities = ranked_confidences(scores, temperature)
         confidences.append(probabilities[best])
         rights.append(float(best == right))
     report = calibration(confidences, rights)

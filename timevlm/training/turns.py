@@ -101,11 +101,12 @@ def grounding_turn(
 
 
 def caption_turn(spec: VideoSpec, frame_seconds: Sequence[float], shift: float) -> Turn:
-    """The dense captions of a video as a turn."""
+    """The dense captions of a video as a turn; scenes that no frame shows have none."""
     lines = []
     for start, end, text in make_captions(spec):
         first, last = frame_span(start + shift, end + shift, frame_seconds)
-        lines.append((frame_seconds[first], frame_seconds[last], text))
+        if frame_seconds[first] >= start + shift - _SLACK:
+            lines.append((frame_seconds[first], frame_seconds[last], text))
     return Turn(family="caption", prompt=CAPTION_PROMPT, answer=format_captions(lines))
 
 
