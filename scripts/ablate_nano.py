@@ -4,8 +4,8 @@
     python scripts/ablate_nano.py --grid mixers --cost-frames 10000
 
 Grids: compression (25 models), mixers (3), tokens (4), pooling (2). Every model starts from the
-trained vision tower, projector and embeddings of --start and trains its LLM for --minutes. A run
-that was killed goes on where it stopped.
+trained vision tower, projector and embeddings of --start and trains its LLM for --minutes as nano
+is trained. A run that was killed goes on where it stopped, also inside a model.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from timevlm import TimeVLM
 from timevlm.errors import InputError, TimeVLMError
+from timevlm.synth.world import LEVELS
 from timevlm.training.ablate import GRIDS, AblationConfig, grid_variants, run_grid
 from timevlm.training.evaluate_tables import percent, report_console
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--grid", required=True, choices=GRIDS)
     parser.add_argument("--start", default="nano", help="model whose vision tower is used")
     parser.add_argument("--minutes", type=float, default=5.0, help="training of each variant")
+    parser.add_argument("--level", default="basic", choices=list(LEVELS), help="that of --start")
     parser.add_argument("--videos", type=int, default=20, help="validation videos")
     parser.add_argument("--cost-frames", type=int, default=512, help="length of the timed video")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants alone")
@@ -41,11 +43,12 @@ def main() -> int:
         config = AblationConfig(
             grid=args.grid,
             minutes=args.minutes,
+            level=args.level,
             num_videos=args.videos,
             cost_frames=args.cost_frames,
         )
         start = TimeVLM.from_pretrained(args.start)
-        variants = grid_variants(args.grid, start.model.config.llm.pattern)
+        variants = grid_variants(args.grid, start.model.config.llm)
         names = [variant.name for variant in variants]
         if args.list:
             print("\n".join(names))

@@ -1,9 +1,11 @@
 """Ablations: every variant can be built, trained and measured, and a grid can be gone on with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.helpers import tiny_config, tiny_vlm
+from tests.helpers import small_config, tiny_config, tiny_vlm
 from timevlm.api import TimeVLM
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration
@@ -19,6 +21,7 @@ from timevlm.training.ablate import (
 )
 
 NANO_PATTERN = "M-*-M-*-"
+LLM = small_config(NANO_PATTERN)
 
 
 def start() -> TimeVLM:
@@ -30,14 +33,14 @@ def start() -> TimeVLM:
 
 
 def test_the_compression_grid_has_every_rule_ratio_and_placement():
-    variants = grid_variants("compression", NANO_PATTERN)
+    variants = grid_variants("compression", LLM)
     assert len(variants) == len({v.name for v in variants}) == 1 + 4 * 3 * 2
     for variant in variants[1:]:
         last = variant.transv[-1]
         assert last["keep"] in ablate.KEEPS
         assert last["layer"] in (2, 6)
     with pytest.raises(InputError, match="two attention layers"):
-        grid_variants("compression", "M-M-M-*-")
+        grid_variants("compression", replace(LLM, pattern="M-M-M-*-", transv=()))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -45,7 +48,7 @@ def test_every_variant_of_a_grid_can_be_built(grid):
     begun = start()
     shared = begun.model.state_dict()
     sizes = []
-    for variant in grid_variants(grid, NANO_PATTERN):
+    for variant in grid_variants(grid, LLM):
         if variant.tokens_per_frame is not None and variant.tokens_per_frame > 4:
             continue  # the tiny model's frames have four patches
         model, processor = build_variant(begun, variant)
@@ -85,7 +88,7 @@ def test_a_grid_is_trained_measured_and_gone_on_with(tmp_path):
     )
     chosen = [
         v
-        for v in grid_variants("compression", NANO_PATTERN)
+        for v in grid_variants("compression", LLM)
         if v.transv == () or "keep 0.2, layer 6" in v.name
     ]
     assert len(chosen) == 5

@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from tests.helpers import FRAME_SIDE, tiny_model, tiny_processor
+from tests.helpers import ATTENTION, FRAME_SIDE, UNIFORM, tiny_model, tiny_processor
 from timevlm.llm.config import TransV
+from timevlm.llm.state import state_tensors
+from timevlm.llm.transv import kept_counts
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.training.batches import BatchConfig, asked_looks, make_batch, sample_videos
 from timevlm.training.kinds import BASIC, MOVE_SIZE
 from timevlm.training.labels import patch_labels
-from timevlm.training.objective import AnswerObjective
+from timevlm.training.objective import AnswerObjective, track_layer
 from timevlm.training.tracks import (
     MOVE_SCALE,
     TrackHead,
@@ -41,16 +43,37 @@ def test_targets_are_probabilities_of_the_labels():
     assert torch.equal(parts[4].argmax(dim=-1)[:, 0], labels.scenes)
 
 
-def test_watching_for_tracks_gives_the_same_state():
-    model = tiny_model()
+@pytest.mark.parametrize(
+    ("transv", "layer"),
+    [
+        ((UNIFORM, ATTENTION), 4),  # where tokens wait for the question
+        ((), 4),  # the last layer that mixes tokens
+        ((UNIFORM,), 4),
+        (({**UNIFORM, "layer": 4},), 4),
+        ((UNIFORM, {**UNIFORM, "layer": 5, "keep": 0.2}), 4),
+    ],
+)
+def test_watching_for_tracks_gives_the_same_state(transv, layer):
+    model = tiny_model(transv)
+    assert model.config.llm.pattern[layer] == "*"
+    assert track_layer(model.config.llm) == layer
     objective = AnswerObjective(model, tiny_processor().prefix_ids())
     batch, labels = batch_and_labels(model)
     with torch.no_grad():
         plain = objective.watch(batch).consolidated()
-        state, loss, _ = objective.watch_tracking(batch, labels)
-    for ours, theirs in zip(state.held_video.merged(), plain.held_video.merged(), strict=True):
-        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+        state, loss, targets = objective.watch_tracking(batch, labels)
+    expected = state_tensors(plain)
+    for name, tensor in state_tensors(state).items():
+        assert torch.equal(tensor, expected[name]), name
     assert float(loss) > 0
+    kept = batch.video_lengths
+    for compression in model.config.llm.transv:
+        if compression.layer < layer:
+            kept = kept_counts(compression, batch.video_lengths, kept)
+    assert targets.shape[1] == int(kept.max())
+    if state.held_video.parts:
+        tokens, _ = state.held_video.merged()
+        assert float(objective.tracks(tokens, targets).detach()) == float(loss)
 
 
 def test_labels_are_dropped_as_the_tokens_are():

@@ -1,8 +1,9 @@
 """The paper's ablations at nano's size: the same short training for every variant, one table.
 
 All variants start from the same trained vision tower, projector and word embeddings; the layers of
-the LLM start from nothing and get the same minutes of questions on the same videos. A variant that
-is slower a step sees less: that is part of the comparison, and the steps are reported.
+the LLM start from nothing and get the same minutes of nano's own training (`loop.answer_phase`:
+answers, alignment, tracks, and lookups where a variant ranks) on the same videos. A variant that is
+slower a step sees less: that is part of the comparison, and the steps are reported.
 """
 
 import gc
@@ -16,32 +17,31 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from timevlm.api import TimeVLM
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
-from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
+from timevlm.llm.attention import QueryKeyValue
+from timevlm.llm.config import HybridConfig
+from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
-from timevlm.training.batches import Batch, BatchConfig, make_batch, sample_videos
+from timevlm.training.batches import BatchConfig
 from timevlm.training.evaluate import EvaluationConfig, evaluate
 from timevlm.training.evaluate_length import LengthConfig, WorldFrames, long_video
 from timevlm.training.evaluate_workers import Ledger
-from timevlm.training.loop import (
-    ALIGN_WEIGHT,
-    PhaseConfig,
-    align_objective,
-    curriculum_config,
-    labelled_frames,
-    run_phase,
-)
-from timevlm.training.objective import AnswerObjective, length_buckets
+from timevlm.training.kinds import Level
+from timevlm.training.loop import PhaseConfig, answer_phase
+from timevlm.training.nano import look_for_alike
 from timevlm.vision.places import patch_centres
 
 KEEPS = (0.4, 0.2, 0.1)
 GRIDS = ("compression", "mixers", "tokens", "pooling")
 # What every variant takes over from the model that the grid starts from.
-_SHARED = ("vision.", "projector.", "places.", "llm.backbone.embeddings.", "llm.lm_head.")
+_SHARED = (
+    *("vision.", "projector.", "places.", "times."),
+    *("llm.backbone.embeddings.", "llm.lm_head."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,13 @@ class AblationConfig:
 
     grid: str
     minutes: float
+    level: Level = "basic"
     num_videos: int = 20
     cost_frames: int = 512
     peak_rate: float = 1.5e-3
     videos_per_step: int = 4
     turns_per_video: int = 12
+    checkpoint_seconds: float = 120.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,11 +80,13 @@ class AblationConfig:
             )
 
 
-def grid_variants(grid: str, pattern: str) -> list[Variant]:
-    """The variants of a grid over a start with this pattern of layers.
+def grid_variants(grid: str, llm: HybridConfig) -> list[Variant]:
+    """The variants of a grid over a start with this LLM.
 
+    Compressions rank and transfer from what the start's do, the raw or the normalised stream.
     Raises InputError where the pattern has fewer than two attention layers to place things at.
     """
+    pattern = llm.pattern
     if grid == "tokens":
         return [Variant(name=f"{n} tokens a frame", tokens_per_frame=n) for n in (4, 8, 16, 32)]
     if grid == "pooling":
@@ -97,22 +101,23 @@ def grid_variants(grid: str, pattern: str) -> list[Variant]:
     places = [i for i, kind in enumerate(pattern) if kind == "*"]
     if len(places) < 2 or places[0] == 0:
         raise InputError(f"pattern {pattern} has no two attention layers behind a first layer")
+    normalize = any(compression.normalize for compression in llm.transv)
     variants = [Variant(name="no compression", transv=())]
     for keep in KEEPS:
         for first, second in ((places[0] - 1, places[0]), (places[0], places[-1])):
-            variants += _compressions(keep, first, second)
+            variants += _compressions(keep, first, second, normalize)
     return variants
 
 
-def _compressions(keep: float, first: int, second: int) -> list[Variant]:
+def _compressions(keep: float, first: int, second: int, normalize: bool) -> list[Variant]:
     """The four ways to get down to `keep` of the vision tokens at layer `second`.
 
     The two-stage one drops down to twice as many at layer `first`.
     """
     named = f"keep {keep:g}, layer {second}"
-    one = {"layer": second, "keep": keep}
-    two = ({"layer": first, "keep": 2 * keep, "rule": "uniform"}, {**one, "rule": "attention"})
+    one = {"layer": second, "keep": keep, "normalize": normalize}
     uniform, attention = {**one, "rule": "uniform"}, {**one, "rule": "attention"}
+    two = ({**uniform, "layer": first, "keep": 2 * keep}, attention)
     return [
         Variant(name=f"drop uniform, {named}", transv=({**uniform, "transfer": False},)),
         Variant(name=f"drop attention, {named}", transv=({**attention, "transfer": False},)),
@@ -151,8 +156,9 @@ def build_variant(
 ) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     """An untrained model of a variant with the start's vision tower, projector and embeddings.
 
-    Where the pattern differs, the width of the MLPs makes up for it: the LLM has as many
-    parameters as the start's layers would, to within one unit of that width.
+    The layers of its LLM are drawn as those of an untrained nano. Where the pattern differs, the
+    width of the MLPs makes up for it: the LLM has as many parameters as the start's layers would,
+    to within one unit of that width.
     """
     config = start.model.config
     llm = dict(config.llm_config)
@@ -168,6 +174,10 @@ def build_variant(
     shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(_SHARED)}
     missing = model.load_state_dict(shared, strict=False)
     assert not missing.unexpected_keys, missing.unexpected_keys
+    with torch.no_grad():
+        for module in model.llm.modules():
+            if isinstance(module, QueryKeyValue):
+                look_for_alike(module)
     processor = TimeVLMProcessor(start.processor.tokenizer, tokens_per_frame=tokens)
     return model, processor
 
@@ -193,45 +203,6 @@ def _equal_width(settings: dict[str, Any], pattern: str) -> dict[str, Any]:
     return {**changed, "intermediate_size": max(1, width)}
 
 
-class ShortObjective(nn.Module):
-    """The loss of the answers, and of keeping patches aligned with words; no further helps.
-
-    The other lessons of the full training need a compression that ranks; here every variant has
-    to learn in the same way.
-    """
-
-    def __init__(self, model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor) -> None:
-        super().__init__()
-        self.model = model
-        # In a tuple: what they hold beside the model is not trained and not in a checkpoint.
-        reader = AnswerObjective(model, processor.prefix_ids())
-        self._parts = (reader, align_objective(model, processor).to(model.device))
-
-    def aligned(self, step: int) -> Tensor:
-        """The loss of patches that are not said in the LLM's words, on frames of a step."""
-        return self._parts[1](*labelled_frames(self.model, step, num_frames=32))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of the answers' tokens, each row weighted by its root length."""
-        state = self._parts[0].watch(batch).consolidated()
-        counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
-        targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
-        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1).float().sqrt()
-        total = weight.new_zeros(())
-        for rows in length_buckets(batch.text_lengths):
-            width = int(batch.text_lengths[rows].max())
-            x = self.model.llm.embed(batch.text_ids[rows, :width])
-            forked = state.select_rows(batch.row_video[rows])
-            out = self.model.llm.read_prompt(
-                x, forked, batch.text_lengths[rows], batch.rank_index[rows]
-            )
-            here = counted[rows, :width]
-            logits = self.model.llm.logits(out.hidden[here])
-            each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
-            total = total + (each * weight[rows, :width][here]).sum()
-        return total / weight.sum()
-
-
 def train_variant(
     model: TimeVLMForConditionalGeneration,
     processor: TimeVLMProcessor,
@@ -239,27 +210,18 @@ def train_variant(
     folder: Path,
 ) -> int:
     """Train for `config.minutes`; a killed run goes on from `folder`. Returns the steps made."""
-    model.vision.requires_grad_(False)
-    objective = ShortObjective(model, processor)
-    batches = BatchConfig(num_videos=config.videos_per_step, turns_per_video=config.turns_per_video)
-
-    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
-        chosen = curriculum_config(batches, share)
-        samples = sample_videos(chosen, step)
-        batch = make_batch(
-            chosen,
-            processor,
-            samples,
-            size=model.config.frame_size,
-            seed=step,
-            device=model.device,
-        )
-        loss = objective(batch)
-        total = loss + ALIGN_WEIGHT * objective.aligned(step)
-        return total, {"answer_loss": float(loss.detach())}
-
-    phase = PhaseConfig(name="answers", minutes=config.minutes, peak_rate=config.peak_rate)
-    run_phase(objective, step_fn, phase, folder)
+    batches = BatchConfig(
+        level=config.level,
+        num_videos=config.videos_per_step,
+        turns_per_video=config.turns_per_video,
+    )
+    phase = PhaseConfig(
+        name="answers",
+        minutes=config.minutes,
+        peak_rate=config.peak_rate,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    answer_phase(model, processor, phase, folder, batches)
     with safe_open(str(folder / phase.name / "checkpoint.safetensors"), "pt") as file:
         return int(json.loads(file.metadata()["progress"])["step"])
 
@@ -299,7 +261,7 @@ def run_grid(
     settings = {**asdict(config), "start": start.fingerprint}
     ledger = Ledger(folder / f"{config.grid}.jsonl", settings)
     if variants is None:
-        variants = grid_variants(config.grid, start.model.config.llm.pattern)
+        variants = grid_variants(config.grid, start.model.config.llm)
     for variant in variants:
         if variant.name in ledger.done:
             continue
@@ -321,7 +283,13 @@ def _measure_variant(
     vlm = TimeVLM(model, processor, variant.name)
     scored = evaluate(
         vlm,
-        EvaluationConfig(split="val", num_videos=config.num_videos, blind=False, captions=False),
+        EvaluationConfig(
+            split="val",
+            level=config.level,
+            num_videos=config.num_videos,
+            blind=False,
+            captions=False,
+        ),
     )
     return {
         "steps": steps,

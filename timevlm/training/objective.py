@@ -1,12 +1,14 @@
 """The loss of the whole model: next-token prediction of answers, and tracks of objects."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.llm.config import MLP, HybridConfig
 from timevlm.llm.state import HybridState
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
@@ -63,19 +65,26 @@ class AnswerObjective(nn.Module):
     def watch_tracking(
         self, batch: Batch, labels: PatchLabels
     ) -> tuple[HybridState, Tensor, Tensor]:
-        """As `watch`, the loss of saying what each kept token's object is and does, and that."""
-        model = self.model
+        """As `watch`, the loss of saying what each kept token's object is and does, and that.
+
+        Asked are the tokens that wait for the question or, in a model that does not rank, those
+        that come to its last layer that mixes tokens.
+        """
+        model, config = self.model, self.model.config.llm
+        layer = track_layer(config)
         with torch.no_grad():
             patches = model.vision(batch.pixels)
         features, soft = model.merge_patches(patches, track_targets(labels, self.kinds))
         features = model.tell_times(features, batch.frame_seconds)
-        state = self.watch(batch, features).consolidated()
+        with outputs_of(model.llm.backbone.layers[layer - 1]) as outputs:
+            state = self.watch(batch, features).consolidated()
         is_frame = batch.video_ids == model.config.frame_token_id
         targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
         targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))
-        targets = drop_as_read(targets, batch.video_lengths, model.config.llm.transv)
-        tokens, _ = state.held_video.merged()
-        return state, self.tracks(tokens, targets), targets
+        dropped = [c for c in config.transv if c.layer < layer]
+        targets = drop_as_read(targets, batch.video_lengths, dropped)
+        # The prefix is read first, the videos in one piece after it.
+        return state, self.tracks(outputs[-1][0], targets), targets
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
@@ -112,6 +121,27 @@ class AnswerObjective(nn.Module):
                 lookup = lookup + lookup_loss(out.state.ranking, seen, asked, self.kinds)
         lookup = lookup / len(batch.row_video)
         return Losses(total / weight.sum(), tracking, lookup, predicted, counted)
+
+
+def track_layer(config: HybridConfig) -> int:
+    """The layer, not the first, to which vision tokens come as their tracks are asked for.
+
+    That is where they wait for the question; without such a place, the last that mixes tokens.
+    """
+    if config.split_layer < config.num_layers:
+        return max(1, config.split_layer)
+    return max(1, *(i for i, kind in enumerate(config.pattern) if kind != MLP))
+
+
+@contextmanager
+def outputs_of(module: nn.Module) -> Iterator[list[Any]]:
+    """A list that what the module gives is added to, call by call, inside the context."""
+    outputs: list[Any] = []
+    handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def length_buckets(lengths: Tensor, ratio: float = 2.0) -> list[Tensor]:
