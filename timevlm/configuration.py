@@ -24,6 +24,7 @@ class TimeVLMConfig(PreTrainedConfig):
     tokens_per_frame: int = 16  # ToMe merges each frame's patches down to this many
     tome_heads: int = 16  # head slices that the merging metric averages
     place_embedding: bool = False  # merged tokens are told where their patches were
+    change_embedding: bool = False  # and what changed there since the frame before
     time_embedding: bool = False  # and the digits of their frame's time
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None

@@ -201,6 +201,7 @@ class MemoryBuilder:
         state = model.llm.init_state(torch.tensor([len(planned_ids)], device=device))
         prefix = torch.tensor([processor.prefix_ids()], device=device)
         self.state = model.llm.read_prefix(model.llm.embed(prefix), state)
+        self.last_frame: Tensor | None = None
         self.frame_seconds: list[Tensor] = []
         self.token_seconds: list[Tensor] = []
         self.encode_seconds = 0.0
@@ -210,7 +211,9 @@ class MemoryBuilder:
         """Watch the next frames."""
         device = self.model.device
         started = time.perf_counter()
-        features = self.model.encode_frames(batch.pixels.to(device), batch.seconds)
+        features = self.model.encode_frames(
+            batch.pixels.to(device), batch.seconds, previous=self.last_frame
+        )
         _synchronize(device)
         encoded = time.perf_counter()
         ids, frame_index = self.processor.video_ids(batch.seconds.tolist())
@@ -219,6 +222,8 @@ class MemoryBuilder:
         _synchronize(device)
         self.encode_seconds += encoded - started
         self.prefill_seconds += time.perf_counter() - encoded
+        if len(batch.pixels):
+            self.last_frame = batch.pixels[-1]
         self.frame_seconds.append(batch.seconds)
         self.token_seconds.append(batch.seconds[torch.tensor(frame_index)])
 

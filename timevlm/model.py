@@ -27,6 +27,7 @@ from timevlm.llm.hybrid import HybridLM
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
 from timevlm.processing import TimeVLMProcessor
+from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
@@ -65,6 +66,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         self.projector = MLPProjector(config.vision.hidden_size, llm.hidden_size)
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
+        self.changes = ChangeEmbedding(llm.hidden_size) if config.change_embedding else None
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
@@ -87,12 +89,34 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     # ---- vision ---------------------------------------------------------------------------
 
-    def encode_frames(self, pixels: Tensor, seconds: Tensor | None = None) -> Tensor:
+    def encode_frames(
+        self,
+        pixels: Tensor,
+        seconds: Tensor | None = None,
+        frame_counts: Sequence[int] | Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
         """Frames uint8 (N, 3, H, W), any size -> LLM inputs (N, tokens_per_frame, D).
 
         seconds (N,): the frames' times; only a model with `time_embedding` needs them.
+        frame_counts, previous: which frames are of one video, and the frame before the first of
+        them, as `patch_changes` takes them; only a model with `change_embedding` looks at them.
+        Raises `InputError` when times are missing.
         """
-        return self.tell_times(self.merge_patches(self.vision(pixels))[0], seconds)
+        changes = self.frame_changes(pixels, frame_counts, previous)
+        features, _ = self.merge_patches(self.vision(pixels), None, changes)
+        return self.tell_times(features, seconds)
+
+    def frame_changes(
+        self,
+        pixels: Tensor,
+        frame_counts: Sequence[int] | Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor | None:
+        """`patch_changes` (N, T) of the frames, if the model is told them."""
+        if self.changes is None:
+            return None
+        return patch_changes(pixels, self.config.patch_grid, frame_counts, previous)
 
     def tell_times(self, features: Tensor, seconds: Tensor | None) -> Tensor:
         """Features (N, K, D) that know their frames' times (N,), if the model wants that.
@@ -110,25 +134,44 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return features + self.times(seconds.to(features.device)).to(features.dtype)[:, None]
 
     def merge_patches(
-        self, patches: Tensor, companion: Tensor | None = None
+        self, patches: Tensor, companion: Tensor | None = None, changes: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Patches (N, T, C) -> LLM inputs (N, K, D), and the companion (N, T, L) averaged along."""
-        config, num_patches = self.config, patches.shape[1]
-        if self.places is None:
-            merged, _, companion = merge_with_companion(
-                patches, companion, config.tokens_per_frame, config.tome_heads
-            )
-            return self.projector(merged), companion
-        centres = patch_centres(*config.patch_grid, device=patches.device)
-        carried = centres.expand(len(patches), -1, -1)
+        """Patches (N, T, C) -> LLM inputs (N, K, D), and the companion (N, T, L) averaged along.
+
+        changes (N, T), from `frame_changes`, are told by a model that has `change_embedding`.
+        """
+        # What is told beside the features is averaged over a token's patches, as they are.
+        carried = []
+        if self.places is not None:
+            centres = patch_centres(*self.config.patch_grid, device=patches.device)
+            carried.append(centres.expand(len(patches), -1, -1))
+        if self.changes is not None:
+            carried.append(changes[..., None])
         if companion is not None:
-            carried = torch.cat([carried, companion], dim=-1)
-        merged, sizes, carried = merge_with_companion(
-            patches, carried, config.tokens_per_frame, config.tome_heads
+            carried.append(companion)
+        widths = [part.shape[-1] for part in carried]
+        merged, sizes, averaged = self._merge(
+            patches, torch.cat(carried, dim=-1) if carried else None
         )
-        place = torch.cat([carried[..., :2], sizes[..., None] / num_patches], dim=-1)
-        features = self.projector(merged) + self.places(place.to(merged.dtype))
-        return features, None if companion is None else carried[..., 2:]
+        parts = list(averaged.split(widths, dim=-1)) if carried else []
+        features = self.projector(merged)
+        if self.places is not None:
+            share = sizes[..., None] / patches.shape[1]
+            place = torch.cat([parts.pop(0), share], dim=-1)
+            features = features + self.places(place.to(merged.dtype))
+        if self.changes is not None:
+            changed = parts.pop(0)
+            whole = changes.median(dim=1).values[:, None, None].expand_as(changed)
+            told = torch.cat([changed, whole], dim=-1)
+            features = features + self.changes(told.to(merged.dtype))
+        return features, parts.pop() if parts else None
+
+    def _merge(
+        self, patches: Tensor, carried: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Tokens (N, K, C), how many patches each stands for (N, K), and `carried` averaged."""
+        config = self.config
+        return merge_with_companion(patches, carried, config.tokens_per_frame, config.tome_heads)
 
     def embed_with_frames(self, ids: Tensor, frames: Tensor) -> Tensor:
         """Embed ids (T,), putting `frames (N, K, D)` in order where ids are frame tokens.
@@ -163,6 +206,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Read ids (B, L) in one call: prefix, video and text, or only text after a `state`.
 
         pixel_values_videos: uint8 (sum of frame_counts, 3, H, W), frames of all rows in order.
+        frame_counts (B,), needed for several videos by a model with `change_embedding`;
         frame_seconds (sum of frame_counts,): their times, for a model with `time_embedding`.
         labels (B, L): next-token targets over the text, IGNORE_INDEX elsewhere; the last token
         before a row's first label ranks the vision tokens.
@@ -170,8 +214,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         prompt_output: the output of an earlier call on these very ids, handed back as it is, so
         that a caller can look at it before `generate` goes on from it.
         """
-        # Part of the interface; the ids say it all.
-        del frame_counts, use_cache, return_dict
+        del use_cache, return_dict  # part of the interface
         if prompt_output is not None:
             return prompt_output
         left_padded = attention_mask is not None and not bool(attention_mask[:, 0].all())
@@ -188,7 +231,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return self._output(ids, lengths, state, labels, left_padded)
         frames = self.llm.lm_head.weight.new_zeros(0, 1, self.config.llm.hidden_size)
         if pixel_values_videos is not None:
-            frames = self.encode_frames(pixel_values_videos, frame_seconds)
+            frames = self.encode_frames(pixel_values_videos, frame_seconds, frame_counts)
         return self._read_rows(ids, lengths, frames, labels, left_padded)
 
     def _read_rows(

@@ -29,9 +29,9 @@ def test_a_token_moves_by_its_patches_mean_place_and_share():
         patches = model.vision(frame)
         # One label a patch: the patch itself; its mean over a token is the share of each patch.
         identity = torch.eye(patches.shape[1]).expand(3, -1, -1)
-        features, shares = model.merge_patches(patches, identity)
+        features, shares = model.merge_patches(patches, identity, model.frame_changes(frame))
         model.places.weight.zero_()
-        plain, _ = model.merge_patches(patches, identity)
+        plain, _ = model.merge_patches(patches, identity, model.frame_changes(frame))
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones_like(shares[..., 0]))
     restored = placed_model()
     centres = patch_centres(*model.config.patch_grid)

@@ -29,7 +29,7 @@ def test_every_token_of_a_frame_hears_its_time_alone():
     pixels = random_pixels(3)
     seconds = torch.tensor([0.0, 1.5, 40.0])
     told = model.encode_frames(pixels, seconds)
-    plain = model.merge_patches(model.vision(pixels))[0]
+    plain, _ = model.merge_patches(model.vision(pixels), None, model.frame_changes(pixels))
     expected = model.times(seconds)[:, None].expand_as(plain)
     torch.testing.assert_close(told - plain, expected, atol=1e-5, rtol=1e-4)
 

@@ -33,13 +33,12 @@ from timevlm.training.evaluate_workers import Ledger
 from timevlm.training.kinds import Level
 from timevlm.training.loop import PhaseConfig, answer_phase
 from timevlm.training.nano import look_for_alike
-from timevlm.vision.places import patch_centres
 
 KEEPS = (0.4, 0.2, 0.1)
 GRIDS = ("compression", "mixers", "tokens", "pooling")
 # What every variant takes over from the model that the grid starts from.
 _SHARED = (
-    *("vision.", "projector.", "places.", "times."),
+    *("vision.", "projector.", "places.", "changes.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
 
@@ -129,18 +128,13 @@ def _compressions(keep: float, first: int, second: int, normalize: bool) -> list
 class AveragePooledModel(TimeVLMForConditionalGeneration):
     """The model with patches averaged over the cells of a grid instead of merged by likeness."""
 
-    def merge_patches(
-        self, patches: Tensor, companion: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """As the base class: patches (N, T, C) -> LLM inputs (N, K, D), and the companion."""
+    def _merge(
+        self, patches: Tensor, carried: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As the base class, with cells of equal size."""
         pooled = self._pool(patches)
-        features = self.projector(pooled)
-        if self.places is not None:
-            centres = patch_centres(*self.config.patch_grid, device=patches.device)
-            place = self._pool(centres.expand(len(patches), -1, -1))
-            share = place.new_full((*place.shape[:2], 1), 1 / pooled.shape[1])
-            features = features + self.places(torch.cat([place, share], dim=-1).to(pooled.dtype))
-        return features, None if companion is None else self._pool(companion)
+        sizes = patches.new_full(pooled.shape[:2], patches.shape[1] / pooled.shape[1])
+        return pooled, sizes, None if carried is None else self._pool(carried)
 
     def _pool(self, x: Tensor) -> Tensor:
         """(N, rows x columns of patches, C) -> (N, tokens_per_frame, C)."""

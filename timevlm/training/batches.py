@@ -85,7 +85,7 @@ class Batch:
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
     rank_index (R,) place of the last prompt token; asked (R, shapes + colours) bool: what the
     object that a row asks for looks like, as far as its text says; none where it asks for no one;
-    frame_seconds (sum of frames,): when each frame is shown.
+    frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,).
     """
 
     pixels: Tensor
@@ -98,6 +98,7 @@ class Batch:
     rank_index: Tensor
     asked: Tensor
     frame_seconds: Tensor
+    frame_counts: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -184,6 +185,7 @@ def make_batch(
         text_lengths=text_lengths,
         rank_index=prompt_lengths - 1,
         asked=torch.tensor(asked),
+        frame_counts=torch.tensor([len(s.seconds) for s in samples]),
         frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
     ).to(device)
 

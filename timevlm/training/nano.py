@@ -19,6 +19,7 @@ from timevlm.training.kinds import Level
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
+CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
 TIME_GAIN = 5.0
 ALIKE_GAIN = 1.5
 TRAINED_ON = {
@@ -85,6 +86,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         tokens_per_frame=TOKENS_PER_FRAME,
         tome_heads=1,
         place_embedding=True,
+        change_embedding=True,
         time_embedding=True,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
@@ -122,7 +124,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
-        draw_times(model)
+        draw_times_and_changes(model)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -139,7 +141,7 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    if known == wanted and model.times is not None:
+    if known == wanted and model.times is not None and model.changes is not None:
         return model, saved
     lost = sorted(known.keys() - wanted.keys())
     if lost:
@@ -159,12 +161,13 @@ def _enlarged(
 ) -> TimeVLMForConditionalGeneration:
     """The model with the processor's vocabulary, of which `known` (token to row) is a part.
 
-    Frames' times are told to its tokens, if they were not yet.
+    Frames' times and changes are told to its tokens, if they were not yet.
     """
     settings = model.config.to_dict()
     settings["llm_config"] = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
     settings |= {
         "frame_token_id": processor.frame_token_id,
+        "change_embedding": True,
         "time_embedding": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",
@@ -173,7 +176,7 @@ def _enlarged(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
-        draw_times(larger)
+        draw_times_and_changes(larger)
     state, drawn = model.state_dict(), larger.state_dict()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
@@ -184,9 +187,12 @@ def _enlarged(
     return larger
 
 
-def draw_times(model: TimeVLMForConditionalGeneration) -> None:
-    """Vectors of a fifth of a word's length for the digits of times, six of which add up."""
-    nn.init.normal_(model.times.weight, std=TIME_GAIN / model.config.llm.hidden_size**0.5)
+def draw_times_and_changes(model: TimeVLMForConditionalGeneration) -> None:
+    """Vectors of a fifth of a word's length for the digits of times, six of which add up, and for
+    changes of a third of a word's length at a cut."""
+    unit = model.config.llm.hidden_size**-0.5
+    nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
+    nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

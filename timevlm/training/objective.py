@@ -53,7 +53,7 @@ class AnswerObjective(nn.Module):
         """Read all videos at once: a state with a row a video."""
         model = self.model
         if features is None:
-            features = model.encode_frames(batch.pixels, batch.frame_seconds)
+            features = model.encode_frames(batch.pixels, batch.frame_seconds, batch.frame_counts)
         x = model.llm.embed(batch.video_ids)
         is_frame = batch.video_ids == model.config.frame_token_id
         x = x.masked_scatter(is_frame[..., None], features.flatten(0, 1).to(x.dtype))
@@ -74,7 +74,8 @@ class AnswerObjective(nn.Module):
         layer = track_layer(config)
         with torch.no_grad():
             patches = model.vision(batch.pixels)
-        features, soft = model.merge_patches(patches, track_targets(labels, self.kinds))
+            changes = model.frame_changes(batch.pixels, batch.frame_counts)
+        features, soft = model.merge_patches(patches, track_targets(labels, self.kinds), changes)
         features = model.tell_times(features, batch.frame_seconds)
         with outputs_of(model.llm.backbone.layers[layer - 1]) as outputs:
             state = self.watch(batch, features).consolidated()
