@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
+_EXTRACT = click.option(
+    "--extract",
+    type=click.Choice(("ours", "official", "timeviper", "lmms")),
+    help="Rules that read replies in words.  [default: ours, or the result's]",
+)
 _RUN_OPTIONS = (
     click.option("--data", metavar="DIR", help="Folder of the benchmark's official files."),
     click.option("--split", help="Split or subset; default: the one that papers report."),
@@ -41,11 +48,7 @@ _RUN_OPTIONS = (
     ),
     click.option("--limit", type=float, help="Draw this many videos, or this share below 1."),
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw."),
-    click.option(
-        "--extract",
-        type=click.Choice(("ours", "official", "timeviper", "lmms")),
-        help="Rules that read replies in words.  [default: ours]",
-    ),
+    _EXTRACT,
     click.option(
         "--prompt-style",
         type=click.Choice(("official", "timeviper", "plain")),
@@ -80,8 +83,8 @@ _RUN_OPTIONS = (
         metavar="RESULT",
         help="Compute a result's metrics anew, without a model.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr."),
+    _JSON,
+    _QUIET,
 )
 
 
@@ -113,6 +116,7 @@ def evaluation() -> None:
     timevlm eval videomme --data DIR --model openai:MODEL --base-url http://localhost:8000/v1
     torchrun --nproc-per-node 8 -m eval mlvu --data DIR --model FOLDER
     timevlm eval compare RESULT_A RESULT_B
+    timevlm eval judge RESULT --base-url URL --judge-model NAME
     """
 
 
@@ -151,7 +155,7 @@ def run(**options: Any) -> None:
     help="Rules that read replies in words.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for a page of the tests.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@_JSON
 def compare(result_a: Path, result_b: Path, extract: str, out: Path | None, as_json: bool) -> None:
     """Whether RESULT_B is better than RESULT_A, on the questions that both have."""
     from eval.replay import compare as compare_results
@@ -166,13 +170,77 @@ def compare(result_a: Path, result_b: Path, extract: str, out: Path | None, as_j
 
 
 @evaluation.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--base-url", required=True, help="As http://localhost:30000/v1.")
+@click.option("--judge-model", required=True, metavar="NAME", help="Name that it is served under.")
+@click.option("--api-key-env", metavar="VARIABLE", help="Environment variable with the key.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="VDC: the judge's wording as JSON, in place of ours.",
+)
+@click.option("--temperature", type=float, default=0.0, show_default=True)
+@click.option("--max-tokens", type=int, default=256, show_default=True, help="Of one reply.")
+@click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds a call.")
+@click.option("--attempts", type=int, default=6, show_default=True, help="Calls for one reply.")
+@click.option("--concurrency", type=int, default=8, show_default=True, help="Calls at a time.")
+@_EXTRACT
+@_JSON
+@_QUIET
+def judge(result: Path, **options: Any) -> None:
+    """Have a language model score RESULT where only one can: VDC, captions of TempCompass.
+
+    Replies are kept in RESULT as they come: the same command goes on after an interruption, and
+    scoring again later asks nobody.
+
+    \b
+    timevlm eval judge RESULT --base-url http://localhost:30000/v1 --judge-model NAME
+    """
+    from eval.metrics.judge import JudgeConfig
+    from eval.metrics.vdc import JudgePrompts
+    from eval.progress import reply_progress
+    from eval.replay import judge as judge_result
+
+    config = JudgeConfig(
+        base_url=options["base_url"],
+        model=options["judge_model"],
+        api_key_env=options["api_key_env"],
+        temperature=options["temperature"],
+        max_tokens=options["max_tokens"],
+        timeout_seconds=options["timeout"],
+        max_attempts=options["attempts"],
+        concurrency=options["concurrency"],
+    )
+    prompts = None if options["prompts"] is None else JudgePrompts.from_json(options["prompts"])
+    on_reply = reply_progress(quiet=options["quiet"])
+    judge_result(result, config, rules=options["extract"], prompts=prompts, on_reply=on_reply)
+    _report(result, options)
+
+
+@evaluation.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: in RESULT.")
+@_EXTRACT
+def submission(result: Path, out: Path | None, extract: str | None) -> None:
+    """Write RESULT's answers as the benchmark's server takes them.
+
+    For EgoSchema full, LongVideoBench test and MLVU test, whose right answers are not public.
+    """
+    from eval.replay import submission as write_submission
+
+    path, number = write_submission(result, out=out, rules=extract)
+    click.echo(f"{number} answers: {path}")
+
+
+@evaluation.command()
 @click.argument("sweep_file", metavar="SWEEP.toml", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="Data folder, in place of the file's.")
 @click.option("--model", help="Model, in place of the file's.")
 @click.option("--limit", type=float, help="Videos to draw, in place of the file's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep, also to resume.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@_JSON
+@_QUIET
 def sweep(sweep_file: Path, out: Path | None, as_json: bool, quiet: bool, **changes: Any) -> None:
     """Run a grid of settings, one after the other; a table and a plot of all of them.
 
@@ -186,7 +254,7 @@ def sweep(sweep_file: Path, out: Path | None, as_json: bool, quiet: bool, **chan
 
 
 @evaluation.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@_JSON
 def list_benchmarks(as_json: bool) -> None:
     """The benchmarks and how models are named."""
     from eval.benchmarks.base import available, get

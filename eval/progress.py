@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -145,6 +145,29 @@ class BarProgress(Progress):
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+def reply_progress(*, quiet: bool) -> Callable[[int, int], None] | None:
+    """What to call after each of a judge's replies: a line on stderr now and then; None if quiet.
+
+    On a terminal the line is written over; thread-safe as far as lines may be a reply late.
+    """
+    if quiet:
+        return None
+    on_terminal = sys.stderr.isatty()
+    pause = 0.2 if on_terminal else _SECONDS_BETWEEN_LINES
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < pause and done < total:
+            return
+        last = now
+        end = "\r" if on_terminal and done < total else "\n"
+        print(f"judge: {done}/{total} replies", end=end, file=sys.stderr, flush=True)
+
+    return tell
 
 
 def make_progress(title: str, *, quiet: bool) -> Progress:

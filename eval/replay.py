@@ -2,22 +2,28 @@
 
 replay     runs the same questions with the same settings and says what differs
 rescore    computes the metrics anew from the stored replies; loads no model
+judge      has a judge model read what only one can score, then rescores
+submission the file for the server of a benchmark whose answers are not public
 compare    two results on the questions that both have, with paired tests
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import get
+from eval.judging import REPLIES_FILE, JudgeRecord, RecordingJudge, regraded
+from eval.metrics.judge import JudgeConfig
 from eval.metrics.statistics import mcnemar, paired_bootstrap
+from eval.metrics.vdc import JudgePrompts
 from eval.models import VideoModel
 from eval.progress import Progress
 from eval.provenance import package_versions
 from eval.runner import differences, evaluate, write_metrics
 from eval.settings import Result, read_result, with_data
+from eval.store import write_json
 from timevlm import InputError
 
 # What a reply is made of; times, commits and seconds differ between any two runs.
@@ -66,6 +72,66 @@ def rescore(folder: Path, *, rules: str | None = None) -> dict[str, Any]:
     return write_metrics(folder, get(result.config.settings.bench), rules=rules)
 
 
+def judge(
+    folder: Path,
+    config: JudgeConfig,
+    *,
+    rules: str | None = None,
+    prompts: JudgePrompts | None = None,
+    on_reply: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Have a judge read a finished result; its metrics, computed anew and written.
+
+    Every reply stays in the folder (`eval.judging`), so that a call that was cut off goes on where
+    it was and later scoring asks nobody. `config.cache` is not used. `on_reply(done, total)` is
+    called after each reply, in two rounds for benchmarks that ask twice. Raises InputError for a
+    folder that is no result or a benchmark without a judge, JudgeError if it cannot be asked.
+    """
+    result = read_result(folder)
+    benchmark = get(result.config.settings.bench)
+    if not benchmark.needs_judge:
+        raise InputError(
+            f"{benchmark.name} needs no judge: its scores are in {folder}; "
+            f"compute them again with: timevlm eval --rescore {folder}"
+        )
+    if prompts is not None and not benchmark.takes_judge_prompts:
+        raise InputError(f"{benchmark.name} has judge prompts of its own; leave out --prompts")
+    rules = rules or result.config.settings.extract
+    asker = RecordingJudge(replace(config, cache=folder / REPLIES_FILE), on_reply)
+    benchmark.regrade_judged(result.scoring_rows(), asker, rules=rules, prompts=prompts)
+    asker.record(prompts).save(folder)
+    return write_metrics(folder, benchmark, rules=rules)
+
+
+def submission(
+    folder: Path, *, out: Path | None = None, rules: str | None = None
+) -> tuple[Path, int]:
+    """Write the file that the benchmark's server takes; its path and the number of answers.
+
+    `out` defaults to the server's own file name in the result folder. Raises InputError for a
+    result whose answers are public, or that is only a part of its split.
+    """
+    result = read_result(folder)
+    config = result.config
+    benchmark = get(config.settings.bench)
+    rules = rules or config.settings.extract
+    found = benchmark.submission(result.scoring_rows(), rules=rules)
+    if found is None:
+        raise InputError(
+            f"{benchmark.name} {config.split} has nothing to submit: its answers are public, or no "
+            "reply could be read; see docs/eval/benchmarks.md"
+        )
+    name, value = found
+    if config.is_limited:
+        raise InputError(
+            f"{folder} has {config.num_samples} of {config.num_samples_of_split} questions and "
+            "the server wants all; run it without --limit"
+        )
+    path = out or folder / name
+    write_json(path, value)
+    return path, len(value)
+
+
 def compare(first: Path, second: Path, *, rules: str = "ours", seed: int = 0) -> dict[str, Any]:
     """Two results of one benchmark on the questions that both have.
 
@@ -89,9 +155,20 @@ def compare(first: Path, second: Path, *, rules: str = "ours", seed: int = 0) ->
         "a": {"folder": str(first), "model": a.config.model_id, "num_samples": len(a.rows)},
         "b": {"folder": str(second), "model": b.config.model_id, "num_samples": len(b.rows)},
         "num_common": len(common),
-        "settings": differences(a.config, b.config),
+        "settings": [*differences(a.config, b.config), *_judge_differences(first, second)],
         "tasks": tasks,
     }
+
+
+def _judge_differences(first: Path, second: Path) -> list[str]:
+    """Whether two results were read by different judges, in words."""
+    records = [JudgeRecord.load(folder) for folder in (first, second)]
+    names = []
+    for record in records:
+        summary = {} if record is None else record.summary()
+        summary.pop("num_unreadable", None)
+        names.append(summary)
+    return [] if names[0] == names[1] else [f"judge: {names[0]} there, {names[1]} here"]
 
 
 def _compare_task(
@@ -119,7 +196,7 @@ def _scores(result: Result, rules: str) -> dict[str, dict[str, Any]]:
             "cluster": item.row["cluster"],
             "task": item.row["task"],
         }
-        for item in benchmark.regrade(result.scoring_rows(), rules)
+        for item in regraded(result.folder, benchmark, result.scoring_rows(), rules)
         if item.grade.score is not None
     }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, get
+from eval.judging import scored_tables
 from eval.models import VideoModel, load_model
 from eval.progress import Progress
 from eval.provenance import package_versions, peak_memory, provenance
@@ -202,10 +203,14 @@ def finish(folder: Path, benchmark: Benchmark | None = None) -> Outcome:
 def write_metrics(
     folder: Path, benchmark: Benchmark, *, rules: str | None = None
 ) -> dict[str, Any]:
-    """Score a result folder's predictions, write `metrics.json`, and return what it holds."""
+    """Score a result folder's predictions, write `metrics.json`, and return what it holds.
+
+    With the verdicts of a judge that was asked about them (`eval.judging`).
+    """
     result = read_result(folder)
     config = result.config
     rules = rules or config.settings.extract
+    tables, judge = scored_tables(folder, benchmark, result.scoring_rows(), rules)
     metrics = {
         "bench": config.settings.bench,
         "title": benchmark.title,
@@ -218,7 +223,8 @@ def write_metrics(
         "limited": config.is_limited,
         "num_videos": config.num_videos,
         "num_videos_of_split": config.num_videos_of_split,
-        "tables": benchmark.score(result.scoring_rows(), rules=rules),
+        "judge": judge,
+        "tables": tables,
         "cost": cost(result.rows),
         "published": [asdict(score) for score in benchmark.published],
         "versions": package_versions(),

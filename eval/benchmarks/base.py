@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from eval.benchmarks.problems import Problem, video_problems
 from eval.metrics.judge import Judge
+from eval.metrics.vdc import JudgePrompts
 from eval.records import NATIVE_RULE, Prompt, Reply, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -93,6 +94,7 @@ class Benchmark(ABC):
     has_subtitles: ClassVar[bool] = False
     hub: ClassVar[str | None] = None  # dataset id that `fetch` reads annotations from
     needs_judge: ClassVar[bool] = False  # some samples are scored by `score_judged` alone
+    takes_judge_prompts: ClassVar[bool] = False  # its judge may be asked in another wording
     published: ClassVar[tuple[PublishedScore, ...]] = ()
     num_questions: ClassVar[Mapping[str, int]] = MappingProxyType({})  # official, by split
 
@@ -204,13 +206,32 @@ class Benchmark(ABC):
         set.
         """
 
-    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+    def score_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> Tables:
         """`score` with a judge model's verdicts, where the benchmark has samples that need one.
 
         The judge's name is part of the names of its scores; its cache makes a second call free.
-        Raises JudgeError if it cannot be asked.
+        `prompts` replace the judge's wording where `takes_judge_prompts`. Raises JudgeError if it
+        cannot be asked.
         """
         return self.score(rows, rules=rules)
+
+    def regrade_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> list[Graded]:
+        """`regrade` with the judge's verdict as the score, in [0, 1], of what it has to read."""
+        return self.regrade(rows, rules)
 
     def regrade(self, rows: Sequence[Row], rules: str) -> list[Graded]:
         """Each row with its grade by a rule set; an error scores 0 where the gold is known."""

@@ -19,6 +19,8 @@ from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
 
+_HIDDEN = "the right answers are not public: timevlm eval submission RESULT"
+
 
 class ChoiceBenchmark(Benchmark):
     """A benchmark whose questions all have options."""
@@ -117,6 +119,10 @@ def choice_tables(
 ) -> Tables:
     """The tables of a multiple-choice result; `overall` makes the lines of the first."""
     tables: Tables = {"overall": overall(graded, rules)}
+    if any(item.row["task"] == "choice" and item.grade.score is None for item in graded):
+        for line in tables["overall"]:
+            if line["value"] is None:
+                line["note"] = _HIDDEN
     for tag in breakdowns:
         lines = breakdown_rows(graded, tag)
         if lines:

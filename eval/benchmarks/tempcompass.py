@@ -43,6 +43,7 @@ from eval.benchmarks.tables import accuracy_row, breakdown_rows
 from eval.metrics.choices import extract_choice
 from eval.metrics.cleaning import clean_reply
 from eval.metrics.judge import Judge, JudgeRequest
+from eval.metrics.vdc import JudgePrompts
 from eval.records import Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -54,6 +55,7 @@ _REQUESTS = {
     "caption_matching": "Please directly give the best option:",
 }
 _JUDGE_PROMPT = "timevlm-tempcompass-1"
+_NEEDS_JUDGE = "captions need a judge model: timevlm eval judge RESULT"
 _YES_NO = ("yes", "no")
 _LABELLED = re.compile(r"^((?:Option|Caption|Sentence) ([12AB])): (.*)$", re.MULTILINE)
 _LABEL = re.compile(r"\b(?:option|caption|sentence|information)\s*([12AB])\b", re.IGNORECASE)
@@ -157,14 +159,39 @@ class TempCompass(ChoiceBenchmark):
         """Mean of the accuracies of the tasks that have scores, then each of them."""
         scored = [item for item in graded if item.row["tags"]["task"] != "captioning"]
         tasks = breakdown_rows(scored, "task")
-        note = f"mean over {', '.join(row['name'] for row in tasks)}"
+        note = f"mean over {', '.join(row['name'] for row in tasks)}" if tasks else _NEEDS_JUDGE
         return [accuracy_row("average", scored, "macro", tag="task", note=note), *tasks]
 
-    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+    def score_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> Tables:
         """The rule-matched tasks, and captioning: the judge says which fact a caption agrees with.
 
         The average then runs over all four tasks, as in the paper.
         """
+        judged = self.regrade_judged(rows, judge, rules=rules)
+        tasks = breakdown_rows(judged, "task")
+        note = f"captioning by {judge.name}"
+        average = accuracy_row(f"average ({judge.name})", judged, "macro", tag="task", note=note)
+        return {
+            **choice_tables(judged, self.breakdowns, self.overall, rules),
+            "overall": [average, *tasks],
+        }
+
+    def regrade_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> list[Graded]:
+        """Captions score 1 if the judge finds that they agree with the right fact."""
         graded = self.regrade(rows, rules)
         captions = [
             item
@@ -176,19 +203,12 @@ class TempCompass(ChoiceBenchmark):
             item.row["id"]: _judged_score(item, reply)
             for item, reply in zip(captions, replies, strict=True)
         }
-        judged = [
+        return [
             replace(item, grade=replace(item.grade, score=scores[item.row["id"]]))
             if item.row["id"] in scores
             else item
             for item in graded
         ]
-        tasks = breakdown_rows(judged, "task")
-        note = f"captioning by {judge.name}"
-        average = accuracy_row(f"average ({judge.name})", judged, "macro", tag="task", note=note)
-        return {
-            **choice_tables(judged, self.breakdowns, self.overall, rules),
-            "overall": [average, *tasks],
-        }
 
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the hub's configurations as JSON lines."""

@@ -12,6 +12,7 @@ seed; here the sample's hash decides, and `plain` always takes the first.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,7 +41,15 @@ from eval.benchmarks.files import (
 from eval.benchmarks.tables import count_row, counts, mean_row
 from eval.metrics.cleaning import clean_reply
 from eval.metrics.judge import Judge
-from eval.metrics.vdc import CaptionedVideo, JudgedVideo, judge_captions, task_score, vdc_score
+from eval.metrics.vdc import (
+    DEFAULT_PROMPTS,
+    CaptionedVideo,
+    JudgedVideo,
+    JudgePrompts,
+    judge_captions,
+    task_score,
+    vdc_score,
+)
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 
@@ -125,6 +134,7 @@ class VDC(Benchmark):
     splits = ("all", *TASKS)
     task = "detailed_caption"
     needs_judge = True
+    takes_judge_prompts = True
     hub = "wchai/lmms_VDC_test"
     published = tuple(_published())
 
@@ -174,37 +184,50 @@ class VDC(Benchmark):
 
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
         """The counts, and a line that says that VDCscore waits for a judge."""
-        note = "needs a judge model, see docs/eval/benchmarks.md"
+        note = "needs a judge model: timevlm eval judge RESULT"
         line = MetricRow(name="VDCscore", value=None, unit="%", n=0, note=note)
         return {"overall": [line], "counts": counts(self.regrade(rows, rules))}
 
-    def score_judged(self, rows: Sequence[Row], judge: Judge, *, rules: str = "ours") -> Tables:
+    def score_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> Tables:
         """Accuracy (%) and score (0-5) of each task, VDCscore over all five, and the counts.
 
         `compat_official` lines leave out videos with a zero, as the published script does.
         """
+        prompts = prompts or DEFAULT_PROMPTS
         graded = self.regrade(rows, rules)
-        asked = [item for item in graded if item.row["extra"]["qa"]]
+        judged = _judge(graded, judge, prompts)
         found: dict[str, list[tuple[Graded, JudgedVideo]]] = {}
-        captions = [
-            CaptionedVideo(
-                video_id=item.row["id"],
-                caption=item.grade.parsed or "",
-                questions=item.row["extra"]["qa"],
-            )
-            for item in asked
-        ]
-        judged = judge_captions(captions, judge)
-        for item, video in zip(asked, judged, strict=True):
-            found.setdefault(item.row["tags"]["task"], []).append((item, video))
-        numbers = counts(graded)
-        unread = sum(video.num_unparsed for video in judged)
+        for item in graded:
+            if item.row["id"] in judged:
+                pair = (item, judged[item.row["id"]])
+                found.setdefault(item.row["tags"]["task"], []).append(pair)
+        numbers = counts(_with_accuracy(graded, judged))
+        unread = sum(video.num_unparsed for video in judged.values())
         numbers.append(count_row("n_judge_unparsed", unread, len(graded)))
         return {
-            "overall": _overall(found, judge.name),
+            "overall": _overall(found, judge.name, f"judge prompts {prompts.version}"),
             "by task": [row for task, pairs in found.items() for row in _task_rows(task, pairs)],
             "counts": numbers,
         }
+
+    def regrade_judged(
+        self,
+        rows: Sequence[Row],
+        judge: Judge,
+        *,
+        rules: str = "ours",
+        prompts: JudgePrompts | None = None,
+    ) -> list[Graded]:
+        """Each caption with the share of its questions that it answers."""
+        graded = self.regrade(rows, rules)
+        return _with_accuracy(graded, _judge(graded, judge, prompts or DEFAULT_PROMPTS))
 
     def fetch(self, data: Path, split: str) -> list[Path]:
         """The rows of the repack on the hub as JSON lines."""
@@ -212,8 +235,31 @@ class VDC(Benchmark):
         return [write_rows(data / _FETCHED, rows)]
 
 
+def _judge(graded: Sequence[Graded], judge: Judge, prompts: JudgePrompts) -> dict[str, JudgedVideo]:
+    """The judge's verdicts by sample id; samples without questions are left out."""
+    captions = [
+        CaptionedVideo(
+            video_id=item.row["id"],
+            caption=item.grade.parsed or "",
+            questions=item.row["extra"]["qa"],
+        )
+        for item in graded
+        if item.row["extra"]["qa"]
+    ]
+    return {video.video_id: video for video in judge_captions(captions, judge, prompts=prompts)}
+
+
+def _with_accuracy(graded: Sequence[Graded], judged: Mapping[str, JudgedVideo]) -> list[Graded]:
+    found = []
+    for item in graded:
+        video = judged.get(item.row["id"])
+        score = item.grade.score if video is None else video.accuracy
+        found.append(replace(item, grade=replace(item.grade, score=score)))
+    return found
+
+
 def _overall(
-    found: Mapping[str, Sequence[tuple[Graded, JudgedVideo]]], judge_name: str
+    found: Mapping[str, Sequence[tuple[Graded, JudgedVideo]]], judge_name: str, note: str
 ) -> list[MetricRow]:
     """VDCscore where all five tasks are there, then each task, under the judge's name."""
     tasks = {task: task_score([video for _, video in pairs]) for task, pairs in found.items()}
@@ -223,14 +269,16 @@ def _overall(
         mean = vdc_score(tasks)
         for metric, unit in (("accuracy", "%"), ("score", "0-5")):
             name = f"VDCscore: {metric} ({judge_name})"
-            lines.append(MetricRow(name=name, value=mean[metric], unit=unit, n=num))
+            line = MetricRow(name=name, value=mean[metric], unit=unit, n=num, note=note)
+            lines.append(line)
     for task, pairs in found.items():
         accuracies = {id(item): video.accuracy for item, video in pairs}
         points = {id(item): video.score for item, video in pairs}
         items = [item for item, _ in pairs]
         for metric, values, unit in (("accuracy", accuracies, "%"), ("score", points, "0-5")):
             value = partial(_value_of, values)
-            lines.append(mean_row(f"{task}: {metric} ({judge_name})", items, value, unit=unit))
+            name = f"{task}: {metric} ({judge_name})"
+            lines.append(mean_row(name, items, value, unit=unit, note=note))
     return lines
 
 

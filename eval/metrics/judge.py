@@ -129,11 +129,14 @@ class ReplyCache:
 
 
 class Judge:
-    """Asks the endpoint of a config; `name` is what scores are labelled with."""
+    """Asks the endpoint of a config; `name` is what scores are labelled with.
+
+    A server may call a model by its hub id: the owner before the slash is no part of the name.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
-        self.name = config.model
+        self.name = config.model.rpartition("/")[2] or config.model
         self._opener = build_opener(_NoRedirect)
 
     def key(self, request: JudgeRequest) -> str:

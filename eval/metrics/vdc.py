@@ -222,11 +222,6 @@ def vdc_score(tasks: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def score_name(judge_name: str, prompts: JudgePrompts = DEFAULT_PROMPTS, task: str = "") -> str:
-    """The name under which a score is reported, such as "VDCscore/detailed (judge, prompts)"."""
-    return f"VDCscore{'/' + task if task else ''} ({judge_name}, {prompts.version})"
-
-
 def _dictionary(text: str) -> dict[str, Any] | None:
     for read in (json.loads, ast.literal_eval):
         try:

@@ -138,7 +138,9 @@ def _tracks(item: Graded) -> Iterator[Track]:
         yield Track(kind="answered", spans=_pairs(parsed))
     yield Track(kind="looked", spans=evidence)
     times = row["frame_times"]
-    if times and not evidence and row["task"] != "grounding":
+    # A model may say how many frames it saw without saying which.
+    known = times is not None and times["first"] is not None
+    if known and not evidence and row["task"] != "grounding":
         yield Track(kind="watched", spans=((float(times["first"]), float(times["last"])),))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Graded, get
+from eval.judging import regraded
 from eval.metrics.statistics import NUM_RESAMPLES, paired_bootstrap
 from eval.report import charts, words
 from eval.report.cases import by_turns
@@ -66,12 +67,12 @@ def write_comparison(first: Path, second: Path, out: Path, *, rules: str = "ours
 def _pairs(a: Result, b: Result, benchmark: Benchmark, rules: str) -> list[tuple[Graded, Graded]]:
     graded_b = {
         item.row["id"]: item
-        for item in benchmark.regrade(b.scoring_rows(), rules)
+        for item in regraded(b.folder, benchmark, b.scoring_rows(), rules)
         if item.grade.score is not None
     }
     return [
         (item, graded_b[item.row["id"]])
-        for item in benchmark.regrade(a.scoring_rows(), rules)
+        for item in regraded(a.folder, benchmark, a.scoring_rows(), rules)
         if item.grade.score is not None and item.row["id"] in graded_b
     ]
 

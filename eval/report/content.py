@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Graded, MetricRow, Tables, get
+from eval.judging import regraded
 from eval.report import words
 from eval.report.cases import Case, with_pictures, worst_cases
 from eval.report.further import further_tables
@@ -105,7 +106,7 @@ def gather(folder: Path) -> Content:
         write_metrics(folder, benchmark)
     metrics = read_metrics(folder)
     rules, overall = metrics["extract"], metrics["tables"]["overall"]
-    graded = benchmark.regrade(result.scoring_rows(), rules)
+    graded = regraded(folder, benchmark, result.scoring_rows(), rules)
     metrics["without_watching"] = without_watching(result, benchmark, rules, overall)
     metrics["further_tables"] = further_tables(graded, metrics["tables"])
     write_json(folder / METRICS_FILE, metrics)
@@ -222,6 +223,7 @@ def settings_rows(content: Content) -> list[tuple[str, str]]:
         ("prompt style", settings.prompt_style),
         ("prompts", _prompt_hashes(content.result.rows)),
         ("replies read by", f"{content.metrics['extract']} rules"),
+        ("judge", _judge(content.metrics.get("judge"))),
         ("limit", limit if settings.limit is None else f"{limit}{settings.seed}"),
         ("seed", str(settings.seed)),
         ("key", config.key),
@@ -270,6 +272,14 @@ def process_groups(content: Content) -> list[tuple[str, list[tuple[str, str]]]]:
 def _command(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the program by its name alone."""
     return [Path(arguments[0]).name, *arguments[1:]] if arguments else ["unknown"]
+
+
+def _judge(judge: Mapping[str, Any] | None) -> str:
+    if judge is None:
+        return "none"
+    unread = words.count(judge["num_unreadable"], "reply", "replies")
+    prompts = judge["prompts"] or "the benchmark's own"
+    return f"{judge['model']}, prompts {prompts}, {unread} unreadable"
 
 
 def _prompt_hashes(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -25,6 +25,12 @@ def config(server, **changes):
     return JudgeConfig(**{**settings, **changes})
 
 
+def test_scores_bear_the_models_name_without_its_owner():
+    for model in ("org/judge-8b", "judge-8b"):
+        judge = Judge(JudgeConfig(base_url="http://localhost/v1", model=model))
+        assert (judge.name, judge.config.model) == ("judge-8b", model)
+
+
 def test_replies_come_in_order_and_in_parallel():
     with judge_server(echo) as server:
         server.script = [Step(sleep_seconds=0.3)] * 8

@@ -12,7 +12,6 @@ from eval.metrics.vdc import (
     Verdict,
     judge_captions,
     parse_verdict,
-    score_name,
     task_score,
     vdc_score,
 )
@@ -140,10 +139,6 @@ def test_vdcscore_is_the_mean_of_all_five_tasks():
     assert vdc_score(tasks) == {"accuracy": 20.0, "score": 2.0}
     with pytest.raises(InputError, match="got detailed"):
         vdc_score({"detailed": {"accuracy": 1.0, "score": 1.0}})
-
-
-def test_the_judge_is_in_the_name():
-    assert score_name("llama-8b", task="detailed") == "VDCscore/detailed (llama-8b, timevlm-vdc-1)"
 
 
 def test_prompts_can_be_replaced(tmp_path):
