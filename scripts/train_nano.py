@@ -7,7 +7,7 @@
     python scripts/train_nano.py --start-from timevlm/weights/nano --vision-minutes 0 \
         --align-minutes 0 --minutes 100 --no-curriculum       train saved weights further
 
-    python scripts/train_nano.py --level full --max-frames 512 --videos 24     on one GPU
+    python scripts/train_nano.py --level full --max-frames 512 --videos 24 --workers 8     one GPU
 
 All phases follow a budget in minutes and resume from the folder after an interruption: run the
 same command again. The result is written to `--out` (weights in float16, tokenizer, config).
@@ -90,6 +90,7 @@ def _phase(args: argparse.Namespace, name: str, minutes: float, rate: float) -> 
         peak_rate=rate,
         checkpoint_seconds=args.checkpoint_seconds,
         precision=args.precision,
+        num_workers=args.workers,
     )
 
 
@@ -123,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=["auto", "float32", "bfloat16"],
         help="of matrix products; auto: bfloat16 on a GPU",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that prepare data ahead, for a GPU that would wait for it",
     )
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=120.0, help="between checkpoints"

@@ -9,7 +9,7 @@ own prompt.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -104,6 +104,16 @@ class Batch:
         """The same batch on a device."""
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
+    def with_frames(
+        self,
+        samples: Sequence[VideoSample],
+        size: tuple[int, int],
+        device: torch.device | str,
+    ) -> "Batch":
+        """The batch on a device, with the frames of its videos rendered there."""
+        pixels = render_frames([(s.spec, s.seconds) for s in samples], size, device)
+        return replace(self.to(device), pixels=pixels)
+
 
 def sample_videos(
     config: BatchConfig, step: int, *, split: str = "train", first_seed: int = 0
@@ -154,7 +164,18 @@ def make_batch(
     device: torch.device | str = "cpu",
 ) -> Batch:
     """Render the frames of all videos in one go and encode their turns."""
-    pixels = render_frames([(s.spec, s.seconds) for s in samples], size, device)
+    batch = encode_turns(config, processor, samples, seed=seed)
+    return batch.with_frames(samples, size, device)
+
+
+def encode_turns(
+    config: BatchConfig,
+    processor: TimeVLMProcessor,
+    samples: Sequence[VideoSample],
+    *,
+    seed: int,
+) -> Batch:
+    """The batch of these videos but for its frames: `pixels` are empty."""
     videos = [processor.video_ids(s.timestamps)[0] for s in samples]
     rng = random.Random(f"rows:{seed}:{samples[0].spec.seed}")
     rows: list[tuple[int, list[int], int]] = []
@@ -176,7 +197,7 @@ def make_batch(
     is_answer = (position >= prompt_lengths[:, None]) & (position < text_lengths[:, None])
     video_ids, video_lengths = pad_rows(videos, processor.pad_token_id)
     return Batch(
-        pixels=pixels,
+        pixels=torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         video_ids=video_ids,
         video_lengths=video_lengths,
         row_video=torch.tensor([v for v, _, _ in rows]),
@@ -187,7 +208,7 @@ def make_batch(
         asked=torch.tensor(asked),
         frame_counts=torch.tensor([len(s.seconds) for s in samples]),
         frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
-    ).to(device)
+    )
 
 
 def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> list[bool]:

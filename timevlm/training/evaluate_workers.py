@@ -60,7 +60,7 @@ def _spread(
     try:
         for _ in range(processes):
             ours, theirs = context.Pipe()
-            worker = context.Process(target=_serve, args=(open_work, theirs), daemon=True)
+            worker = context.Process(target=serve, args=(open_work, theirs), daemon=True)
             worker.start()
             theirs.close()
             workers[ours] = worker
@@ -91,8 +91,12 @@ def _spread(
                 worker.terminate()
 
 
-def _serve(open_work: Callable[[], Work], connection: Connection) -> None:
-    """A worker's life: load, say so, then take items until there are none."""
+def serve(open_work: Callable[[], Work], connection: Connection) -> None:
+    """A worker's life: load, say so, then take items until there are none.
+
+    A message is a tuple with an item, or None at the end; the replies are None once, when it has
+    loaded, then (item, result).
+    """
     torch.set_num_threads(1)
     work = open_work()
     connection.send(None)

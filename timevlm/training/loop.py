@@ -21,20 +21,14 @@ from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
-from timevlm.training.batches import (
-    SHORT_FRAMES,
-    Batch,
-    BatchConfig,
-    VideoSample,
-    make_batch,
-    sample_videos,
-)
+from timevlm.training.batches import SHORT_FRAMES, Batch, BatchConfig, VideoSample
 from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
 from timevlm.training.objective import AnswerObjective
 from timevlm.training.patches import AlignObjective, PatchObjective
+from timevlm.training.pieces import Pieces, draw_frames
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -52,6 +46,7 @@ class PhaseConfig:
     checkpoint_seconds: float = 120.0
     log_every: int = 10
     precision: Precision = "auto"  # of matrix products; weights and optimizer stay float32
+    num_workers: int = 0  # processes that prepare data ahead of this one; 0: it does so itself
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -202,16 +197,14 @@ def labelled_frames(
     kinds: Kinds = BASIC,
 ) -> tuple[Tensor, PatchLabels]:
     """Frames drawn from several videos, and the labels of their patches."""
-    size = model.config.frame_size
-    grid = size[0] // model.config.vision.patch_size
-    videos = BatchConfig(level=kinds.level, num_videos=num_frames // 16, frame_rates=(1.0,))
-    samples = []
-    generator = torch.Generator().manual_seed(step)
-    for sample in sample_videos(videos, step, first_seed=10_000_000):
-        chosen = torch.randperm(len(sample.seconds), generator=generator)[:16].sort().values
-        samples.append(VideoSample(spec=sample.spec, seconds=sample.seconds[chosen], shift=0))
-    pixels = render_frames([(s.spec, s.seconds) for s in samples], size, model.device)
-    return pixels, patch_labels(samples, grid).to(model.device)
+    frames = draw_frames(step, num_frames, kinds)
+    pixels = _render(model, frames)
+    return pixels, patch_labels(frames, model.config.patch_grid[0]).to(model.device)
+
+
+def _render(model: TimeVLMForConditionalGeneration, samples: Sequence[VideoSample]) -> Tensor:
+    requests = [(sample.spec, sample.seconds) for sample in samples]
+    return render_frames(requests, model.config.frame_size, model.device)
 
 
 def vision_phase(
@@ -288,15 +281,22 @@ def answer_phase(
     model.vision.requires_grad_(False)
     objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds)
     align = align_objective(model, processor, batches.kinds)
+    size, device = model.config.frame_size, model.device
+    pieces = Pieces(
+        processor,
+        model.config.patch_grid[0],
+        num_workers=config.num_workers,
+        stride=Accelerator(cpu=device.type == "cpu").num_processes,
+    )
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
-        chosen = curriculum_config(batches, share, curriculum)
-        batch, labels = training_batch(model, processor, chosen, step)
-        patches = labelled_frames(model, step, num_frames=32, kinds=batches.kinds)
-        rendered = _seconds_since(started, batch.pixels.device)
-        losses = objective(batch, labels)
-        aligned = align(*patches)
+        piece = pieces.take(step, curriculum_config(batches, share, curriculum))
+        batch = piece.batch.with_frames(piece.samples, size, device)
+        frames = _render(model, piece.frames)
+        rendered = _seconds_since(started, device)
+        losses = objective(batch, piece.labels.to(device))
+        aligned = align(frames, piece.frame_labels.to(device))
         numbers = {
             "render_seconds": rendered,
             **answer_accuracy(batch, losses.predicted, losses.counted),
@@ -307,7 +307,8 @@ def answer_phase(
         loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
         return loss + LOOKUP_WEIGHT * losses.lookups, numbers
 
-    run_phase(objective, step_fn, config, folder)
+    with pieces:
+        run_phase(objective, step_fn, config, folder)
 
 
 def curriculum_config(
@@ -335,20 +336,6 @@ def curriculum_config(
     if grown == 1.0 or not doublings:
         return batches
     return replace(batches, max_frames=SHORT_FRAMES * 2 ** int(grown * doublings))
-
-
-def training_batch(
-    model: TimeVLMForConditionalGeneration,
-    processor: TimeVLMProcessor,
-    batches: BatchConfig,
-    step: int,
-) -> tuple[Batch, PatchLabels]:
-    """The batch of a training step, and the labels of its frames' patches."""
-    samples = sample_videos(batches, step)
-    size = model.config.frame_size
-    grid = size[0] // model.config.vision.patch_size
-    batch = make_batch(batches, processor, samples, size=size, seed=step, device=model.device)
-    return batch, patch_labels(samples, grid, outline=False).to(model.device)
 
 
 def answer_accuracy(batch: Batch, predicted: Tensor, counted: Tensor) -> dict[str, float]:
