@@ -189,7 +189,7 @@ def compare(result_a: Path, result_b: Path, extract: str, out: Path | None, as_j
 @_JSON
 @_QUIET
 def judge(result: Path, **options: Any) -> None:
-    """Have a language model score RESULT where only one can: VDC, captions of TempCompass.
+    """Have a language model score RESULT where only one can: VDC, MLVU's generation, and others.
 
     Replies are kept in RESULT as they come: the same command goes on after an interruption, and
     scoring again later asks nobody.

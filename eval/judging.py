@@ -19,6 +19,7 @@ from eval.metrics.vdc import JudgePrompts
 from eval.store import write_json
 from timevlm import InputError
 
+JUDGED_TASKS = ("detailed_caption", "open_answer")
 JUDGE_FILE = "judge.json"
 REPLIES_FILE = "judge.jsonl"
 

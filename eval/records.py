@@ -15,7 +15,7 @@ from timevlm.errors import InputError
 
 SCHEMA_VERSION = 1
 
-Task = Literal["choice", "grounding", "dense_caption", "detailed_caption"]
+Task = Literal["choice", "grounding", "dense_caption", "detailed_caption", "open_answer"]
 Gold = int | tuple[tuple[float, float], ...] | list[tuple[float, float, str]] | str | None
 Tags = dict[str, str | list[str]]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import get
-from eval.judging import REPLIES_FILE, JudgeRecord, RecordingJudge, regraded
+from eval.judging import JUDGED_TASKS, REPLIES_FILE, JudgeRecord, RecordingJudge, regraded
 from eval.metrics.judge import JudgeConfig
 from eval.metrics.statistics import mcnemar, paired_bootstrap
 from eval.metrics.vdc import JudgePrompts
@@ -89,9 +89,10 @@ def judge(
     """
     result = read_result(folder)
     benchmark = get(result.config.settings.bench)
-    if not benchmark.needs_judge:
+    judged = benchmark.needs_judge and any(s.task in JUDGED_TASKS for s in result.samples)
+    if not judged:
         raise InputError(
-            f"{benchmark.name} needs no judge: its scores are in {folder}; "
+            f"{benchmark.name} {result.config.split} needs no judge: its scores are in {folder}; "
             f"compute them again with: timevlm eval --rescore {folder}"
         )
     if prompts is not None and not benchmark.takes_judge_prompts:

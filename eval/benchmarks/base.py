@@ -278,6 +278,7 @@ _HOMES = {
     "longvideobench": "longvideobench:LongVideoBench",
     "lvbench": "lvbench:LVBench",
     "mlvu": "mlvu:MLVU",
+    "mlvugeneration": "mlvu_generation:MLVUGeneration",
     "mvbench": "mvbench:MVBench",
     "tempcompass": "tempcompass:TempCompass",
     "toyworld": "toyworld:ToyWorld",

@@ -4,7 +4,7 @@ Layout of dev: `MLVU/json/{1_plotQA, ..., 7_topic_reasoning}.json` (2,175 questi
 `MLVU/video/{same stem}/{video}`. Test: `test_question.json` with six options, videos in one folder.
 Repacks with the options inside the question and a letter as answer are read too. M-Avg is the mean
 of the tasks' accuracies; TimeViper reports the mean over questions, so both are given. The two
-generation tasks (G-Avg) need a judge of their own and are not part of this.
+generation tasks (G-Avg) are `eval.benchmarks.mlvu_generation`.
 
 Defects that the reader handles: two needle questions have a gold text that no option holds, and 16
 questions hold the same option twice, so an option that reads like the gold is right.

@@ -6,10 +6,12 @@ on, and a run that was cut off goes on from there. Calls run in parallel, wait a
 server is busy, stop at once where it says no, and never follow a redirect with the key in hand.
 """
 
+import ast
 import hashlib
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -285,6 +287,19 @@ class Judge:
                 if time.monotonic() > deadline:
                     raise _BusyError(f"no end of the reply in {self.config.timeout_seconds:g} s")
         return content
+
+
+def reply_dictionary(text: str) -> dict[str, Any] | None:
+    """The first JSON or Python dictionary in a judge's reply, keys in lower case; None if none."""
+    match = re.search(r"\{[^{}]*\}", text)
+    for read in (json.loads, ast.literal_eval) if match else ():
+        try:
+            value = read(match[0])
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            return {str(key).lower(): item for key, item in value.items()}
+    return None
 
 
 class _BusyError(Exception):

@@ -10,7 +10,6 @@ judges (rese1f/aurora, GitHub thread 9). So does the wording. The prompts here a
 with a paper's wording, load it with `JudgePrompts.from_json`.
 """
 
-import ast
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from eval.metrics.judge import Judge, JudgeRequest
+from eval.metrics.judge import Judge, JudgeRequest, reply_dictionary
 from timevlm.errors import InputError
 
 VDC_TASKS = ("camera", "short", "background", "main_object", "detailed")
@@ -168,8 +167,7 @@ def parse_verdict(text: str) -> Verdict | None:
 
     Scores may have decimals; None if a part is missing or the score is outside 0 to 5.
     """
-    match = re.search(r"\{[^{}]*\}", text)
-    fields_found = _dictionary(match[0]) if match else None
+    fields_found = reply_dictionary(text)
     if fields_found is None:
         pred = re.search(r"pred\W{0,5}(yes|no|true|false)\b", text, re.IGNORECASE)
         score = re.search(r"score\W{0,5}?(-?\d+(?:\.\d+)?)", text, re.IGNORECASE)
@@ -220,17 +218,6 @@ def vdc_score(tasks: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         name: sum(tasks[task][name] for task in VDC_TASKS) / len(VDC_TASKS)
         for name in ("accuracy", "score")
     }
-
-
-def _dictionary(text: str) -> dict[str, Any] | None:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return {str(key).lower(): item for key, item in value.items()}
-    return None
 
 
 def _judged(

@@ -182,6 +182,9 @@ class _TimeVLMSession(Session):
             reply = self._choose(sample)
         elif sample.task == "grounding":
             reply = self._ground(sample)
+        elif sample.task == "open_answer":
+            answer = self._vlm.ask(self._memory, sample.question, seed=self._model.seed)
+            reply = _text_reply(answer)
         else:
             reply = self._caption()
         return self._with_costs(reply, sample, time.perf_counter() - started)

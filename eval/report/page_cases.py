@@ -32,7 +32,7 @@ def case_article(case: Case) -> Html:
         element("h3", None, row["question"] or row["id"]),
         _options(case) if row["task"] == "choice" else None,
         _captions(case) if row["task"] == "dense_caption" else None,
-        _text(case) if row["task"] == "detailed_caption" else None,
+        _text(case) if row["task"] in ("detailed_caption", "open_answer") else None,
         _outcome(case),
         _timeline(case),
         _pictures(case),

@@ -101,6 +101,7 @@ TASKS = {
     "grounding": "Grounding",
     "dense_caption": "Dense captions",
     "detailed_caption": "Detailed captions",
+    "open_answer": "Open questions",
 }
 """Headings of tasks."""
 

@@ -276,6 +276,25 @@ def mlvu(folder: Path) -> None:
         write_video(folder / f"MLVU_Test/video/{row['video']}")
 
 
+def mlvu_generation(folder: Path) -> None:
+    for stem, kind in (("8_sub_scene", "subPlot"), ("9_summary", "summary")):
+        rows = [
+            {
+                "video": f"{stem}_{number}.mp4",
+                "duration": 300.5,
+                "question": f"What does the baker do in part {number}?",
+                "answer": "He bakes two loaves and sells one.",
+                "question_type": kind,
+            }
+            for number in range(2)
+        ]
+        if kind == "subPlot":
+            rows = [row | {"scoring_points": ["two loaves", "sells one"]} for row in rows]
+        write_json(folder / f"MLVU/json/{stem}.json", rows)
+        for row in rows:
+            write_video(folder / f"MLVU/video/{stem}/{row['video']}")
+
+
 def mlvu_repack(folder: Path) -> None:
     def embedded(row: dict) -> dict:
         lines = [

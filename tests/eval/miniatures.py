@@ -21,6 +21,7 @@ _BUILDERS: dict[tuple[str, str], Callable[[Path], None]] = {
     ("longvideobench", "parquet"): choice.longvideobench_parquet,
     ("mlvu", "official"): choice.mlvu,
     ("mlvu", "repack"): choice.mlvu_repack,
+    ("mlvugeneration", "official"): choice.mlvu_generation,
     ("mvbench", "official"): choice.mvbench,
     ("mvbench", "wrapped"): choice.mvbench_wrapped,
     ("egoschema", "official"): choice.egoschema,

@@ -235,3 +235,27 @@ def write_broken(folder: Path) -> Path:
     folder.mkdir()
     (folder / "judge.json").write_text('{"model": 1}')
     return folder
+
+
+def graded_by_length(messages: list[dict]) -> str:
+    text = messages[-1]["content"]
+    names = ("accuracy", "relevance") if "accuracy" in text else ("completeness", "reliability")
+    return json.dumps(dict.fromkeys(names, 5 if "sells" in text.split("Given answer")[1] else 2))
+
+
+def test_mlvus_generation_tasks_are_graded() -> None:
+    words = {"sub_scene": "He sells a loaf.", "summary": "He bakes."}
+    result = run("mlvugeneration", lambda sample: words[sample.tags["task"]], "r")
+    waiting = timevlm("--rescore", result)
+    assert "warning: G-Avg has no value: needs a judge model" in waiting.stderr
+    with judge_server(graded_by_length) as server:
+        metrics = judge(server, result)
+    overall = {line["name"]: line["value"] for line in metrics["tables"]["overall"]}
+    assert overall == {
+        "G-Avg (judge-8b)": 7.0,
+        "sub_scene (judge-8b)": 10.0,
+        "summary (judge-8b)": 4.0,
+    }
+    aspects = {line["name"]: line["value"] for line in metrics["tables"]["by aspect"]}
+    assert aspects["summary: reliability"] == 2.0
+    assert run_json("--rescore", result)["tables"] == metrics["tables"]

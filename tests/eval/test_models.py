@@ -66,6 +66,8 @@ def test_timevlm_answers_what_its_own_api_answers(tiny: TimeVLMModel, video: Pat
         choice = session.answer(sample, PROMPT)
         spans = session.answer(question("grounding"), PROMPT)
         captions = session.answer(question("dense_caption"), PROMPT)
+        words = session.answer(question("open_answer"), PROMPT)
+    assert words.raw == vlm.ask(memory, sample.question).text
     expected = vlm.ask(memory, sample.question, choices=sample.options)
     assert (choice.choice, choice.confidence) == (expected.choice, expected.confidence)
     assert choice.evidence == tuple((s.start, s.end) for s in expected.evidence)

@@ -74,7 +74,7 @@ def test_every_benchmark_runs_from_its_files_to_its_score(tmp_path, name):
     assert counts["n_answered"] == counts["n_total"] == len(model.prompts) > 0
     assert metrics["published"] == [] or metrics["published"][0]["source"]
     headline = metrics["tables"]["overall"][0]
-    if name == "vdc":
+    if name in ("vdc", "mlvugeneration"):
         assert headline["value"] is None
     elif name == "mlvu":  # one gold is no option, in one of the seven tasks
         assert headline["value"] == pytest.approx(100 * (6 + 2 / 3) / 7)

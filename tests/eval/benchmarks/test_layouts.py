@@ -19,7 +19,7 @@ UNSCORED = {
     *(("longvideobench", variant, "test") for variant in ("official", "parquet")),
     *(("egoschema", variant, "full") for variant in ("official", "repository")),
     *(("tempcompass", variant, "captioning") for variant in ("official", "hub")),
-    *(layout for layout in LAYOUTS if layout[0] == "vdc"),
+    *(layout for layout in LAYOUTS if layout[0] in ("vdc", "mlvugeneration")),
     ("mlvu", "official", "test"),
 }
 
