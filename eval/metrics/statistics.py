@@ -42,8 +42,9 @@ class PairedComparison:
     low: float | None
     high: float | None
     p_value: float | None
-    """Two-sided, from the share of resamples on the other side of zero. Like the bounds None where
-    all samples are of one cluster, which says nothing about others."""
+    """Two-sided, from the share of resamples on the other side of zero, but never below 2^(1-k) of
+    k clusters. Like the bounds None where all samples are of one cluster, which says nothing about
+    others."""
     num_samples: int
     num_clusters: int
 
@@ -177,11 +178,15 @@ def paired_bootstrap(
     low, high = _percentiles(resampled, confidence)
     # One is added on both sides of the fraction: a resampling test never proves p = 0.
     tail = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    p_value = 2.0 * float(tail + 1) / (num_resamples + 1)
+    # Where k videos all speak for the same model, every resample does; yet chance alone gives k
+    # equal signs with probability 2^(1-k).
+    p_value = max(p_value, 2.0 ** (1 - len(sizes)))
     return PairedComparison(
         difference=difference,
         low=low,
         high=high,
-        p_value=min(1.0, 2.0 * float(tail + 1) / (num_resamples + 1)),
+        p_value=min(1.0, p_value),
         **numbers,
     )
 

@@ -35,6 +35,7 @@ SECTIONS = (
     ("losses", "Where A is better"),
     ("settings", "What differs"),
 )
+_SIGNIFICANT = 0.05
 _MAX_VALUES = 40
 """A tag with more values than this is no breakdown."""
 _MIN_VIDEOS = 5
@@ -183,12 +184,13 @@ def _page(found: Mapping[str, Any], benchmark: Benchmark) -> str:
 
 
 def verdict(line: Mapping[str, Any]) -> str:
-    """What an interval of a difference says, in words."""
+    """What the interval and the p-value of a difference say, in words."""
     if line["low"] is None:
         return "one video says nothing about others"
-    if line["low"] > 0:
+    # The interval of a few videos is too narrow; the p-value knows how few they are.
+    if line["low"] > 0 and line["p_value"] < _SIGNIFICANT:
         return "B is better"
-    if line["high"] < 0:
+    if line["high"] < 0 and line["p_value"] < _SIGNIFICANT:
         return "A is better"
     return "the difference may be chance"
 

@@ -19,6 +19,7 @@ from eval.models.baselines import BlindModel, ConstantModel
 from eval.records import Prompt, Reply, Sample
 from eval.report import charts, words, write_comparison, write_report
 from eval.report.cases import by_turns
+from eval.report.comparison import verdict
 from eval.report.markdown import latex
 from eval.report.markup import Html, element
 from eval.report.page import SECTIONS
@@ -344,6 +345,14 @@ def test_a_comparison_of_two_runs(results: Path, tmp_path: Path) -> None:
         assert entry["id"] in shown.text
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert "# pointing against blind on ToyWorld-QA" in text
+
+
+def test_the_verdict_needs_an_interval_and_a_p_value() -> None:
+    line = {"low": 1.0, "high": 3.0, "p_value": 0.01}
+    assert verdict(line) == "B is better"
+    assert verdict({"low": -3.0, "high": -1.0, "p_value": 0.01}) == "A is better"
+    for other in ({"p_value": 0.25}, {"low": -1.0}):
+        assert verdict(line | other) == "the difference may be chance"
 
 
 def test_times_and_numbers_in_words() -> None:

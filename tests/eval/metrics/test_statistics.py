@@ -152,6 +152,15 @@ def test_one_cluster_says_nothing_about_others():
     assert (alone.low, alone.high, alone.p_value) == (None, None, None)
 
 
+def test_a_few_videos_that_agree_are_no_proof():
+    for num_clusters, at_least in ((2, 0.5), (3, 0.25), (6, 1 / 32)):
+        clusters = [index // 4 for index in range(4 * num_clusters)]
+        zeros, ones = [0.0] * len(clusters), [1.0] * len(clusters)
+        assert paired_bootstrap(zeros, ones, clusters).p_value == at_least
+    many = [index // 4 for index in range(80)]
+    assert paired_bootstrap([0.0] * 80, [1.0] * 80, many).p_value < 0.002
+
+
 def test_mcnemar_by_hand():
     # 1 sample only A gets right, 5 only B: p = 2 * (C(6,0) + C(6,1)) / 2^6.
     scores_a = [1] + [0] * 5 + [1, 0]
