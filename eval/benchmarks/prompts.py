@@ -24,6 +24,14 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def distinct(options: Sequence[str]) -> list[int]:
+    """Indices of the options that differ in more than case, blanks and closing punctuation."""
+    first: dict[str, int] = {}
+    for index, text in enumerate(options):
+        first.setdefault(" ".join(text.lower().split()).rstrip(".,;:!? "), index)
+    return list(first.values())
+
+
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:
     """Stem and options of a question with its options on lines of their own, "(A) ..." or "A. ...".
 
