@@ -146,28 +146,26 @@ class TimeVLMProcessor(ProcessorMixin):
         A model of words has never seen them; one of a large vocabulary has next to none.
         """
         words = dict.fromkeys(_WORD.findall(text))
-        return tuple(word for word in words if self._is_spelled(word))
+        spelled = self._spelled(words)
+        return tuple(word for word in words if word in spelled)
 
     def familiar(self, text: str) -> str:
         """`text` with its unknown words in a known case or spelling, where there is one."""
+        forms = {word: _other_forms(word) for word in self._spelled(set(_WORD.findall(text)))}
+        spelled = self._spelled({form for others in forms.values() for form in others})
+        known = {
+            word: next((form for form in others if form not in spelled), word)
+            for word, others in forms.items()
+        }
+        return _WORD.sub(lambda match: known.get(match[0], match[0]), text)
 
-        def known_form(match: re.Match[str]) -> str:
-            word = match[0]
-            if not self._is_spelled(word):
-                return word
-            lower = word.lower()
-            forms = (lower, _OTHER_SPELLINGS.get(lower, lower), lower.capitalize())
-            return next((form for form in forms if not self._is_spelled(form)), word)
-
-        return _WORD.sub(known_form, text)
-
-    def _is_spelled(self, word: str) -> bool:
-        """Whether a word inside a sentence becomes bytes."""
-        tokens = self.tokenizer.convert_ids_to_tokens(self._plain(f" {word}"))
-        try:
-            return all(len(token_bytes(token)) == 1 for token in tokens)
-        except KeyError:  # no byte-level vocabulary, which has other ways to write any word
-            return False
+    def _spelled(self, words: Iterable[str]) -> set[str]:
+        """Those of the words that become bytes inside a sentence."""
+        words = list(words)
+        # The backend itself, as for timestamps; letters can spell no special token.
+        texts = [f" {word}" for word in words]
+        encoded = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        return {word for word, item in zip(words, encoded, strict=True) if _all_bytes(item.tokens)}
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without the special tokens."""
@@ -296,6 +294,19 @@ class TimeVLMProcessor(ProcessorMixin):
             openers=frozenset(openers),
             others=frozenset(others),
         )
+
+
+def _other_forms(word: str) -> tuple[str, ...]:
+    """What else a word may be known as."""
+    lower = word.lower()
+    return lower, _OTHER_SPELLINGS.get(lower, lower), lower.capitalize()
+
+
+def _all_bytes(tokens: Sequence[str]) -> bool:
+    try:
+        return all(len(token_bytes(token)) == 1 for token in tokens)
+    except KeyError:  # no byte-level vocabulary, which has other ways to write any word
+        return False
 
 
 def _times_per_item(

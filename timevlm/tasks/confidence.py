@@ -3,11 +3,11 @@
 A softmax over choices says which of them is likeliest, and says it with full confidence of choices
 that are all absurd to the model. Three things tell that it does not know what it is asked:
 
-- *The choices hold hardly any probability.* What a model would answer stands somewhere else. Of
-  questions from its world nano gave less than a thousandth to all choices together in 1 of 100,
-  while choices in words that it has to spell get less than a billionth.
+- *The choices hold hardly any probability.* What a model would answer stands somewhere else. nano
+  gave less than a thousandth to all choices together in 1 of 185 questions from its world, and less
+  than 1e-40 to choices in words that it has to spell.
 - *A choice has a word that the model has no token for.* It cannot say it, so its likelihood says
-  nothing. `Processor.unknown_words` finds such words.
+  nothing. `TimeVLMProcessor.unknown_words` finds such words.
 - *The question has such a word.* That is either a filler, without which nano was right about as
   often as with it (60 and 62 % of 185 questions), or the very point of the question; nothing tells
   which, hence even odds for every word.
