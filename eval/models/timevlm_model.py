@@ -68,7 +68,12 @@ class TimeVLMModel(VideoModel):
         self.fingerprint = self.vlm.fingerprint
         self.native = settings.native
         self.seed = settings.seed
-        self.gen_kwargs = {"answers": "native" if self.native else "text", "do_sample": False}
+        self.max_new_tokens = settings.max_new_tokens
+        self.gen_kwargs = {
+            "answers": "native" if self.native else "text",
+            "do_sample": False,
+            "max_new_tokens": self.max_new_tokens,
+        }
         if options:
             self.gen_kwargs["options"] = options
         if self.prefilter is not None:
@@ -177,17 +182,23 @@ class _TimeVLMSession(Session):
         started = time.perf_counter()
         if not self._model.native:
             text = "\n\n".join(part for part in (prompt.system, prompt.text) if part)
-            reply = _text_reply(self._vlm.ask(self._memory, text, seed=self._model.seed))
+            reply = self._write(text)
         elif sample.task == "choice":
             reply = self._choose(sample)
         elif sample.task == "grounding":
             reply = self._ground(sample)
         elif sample.task == "open_answer":
-            answer = self._vlm.ask(self._memory, sample.question, seed=self._model.seed)
-            reply = _text_reply(answer)
+            reply = self._write(sample.question)
         else:
             reply = self._caption()
         return self._with_costs(reply, sample, time.perf_counter() - started)
+
+    def _write(self, text: str) -> Reply:
+        model = self._model
+        answer = self._vlm.ask(
+            self._memory, text, seed=model.seed, max_new_tokens=model.max_new_tokens
+        )
+        return _text_reply(answer)
 
     def _choose(self, sample: Sample) -> Reply:
         distinct = _distinct(sample.options)
@@ -227,7 +238,7 @@ class _TimeVLMSession(Session):
             first_frame_seconds=self.frame_seconds[0],
             last_frame_seconds=self.frame_seconds[-1],
             tokens_in=self._video_tokens + len(self._vlm.processor.prompt_ids(sample.question)),
-            warnings=(*memory.warnings, *reply.warnings),
+            warnings=tuple(dict.fromkeys((*memory.warnings, *reply.warnings))),
             details=self._details(),
         )
         self._is_first = False
@@ -330,6 +341,7 @@ def _text_reply(answer: Answer) -> Reply:
         raw=answer.text,
         confidence=answer.confidence,
         evidence=tuple((span.start, span.end) for span in answer.evidence),
+        warnings=answer.warnings,
     )
 
 
