@@ -3,6 +3,9 @@
 A process that has allocated once keeps memory for itself, and the next measurement in it would
 look leaner than it is. So every measurement runs in a child process of its own (`run_child`),
 which prints its numbers as one JSON line.
+
+Tables are printed as Markdown. A bench prints one JSON line last; with `--out FILE` the same JSON
+is kept, and with it, as "page", the tables: scripts/paste_benches.py puts those in a document.
 """
 
 import ctypes
@@ -20,8 +23,6 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
@@ -138,15 +139,22 @@ def _kill_over(
             return
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers are aligned right."""
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*[cell(value) for value in row])
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(table)
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Print a table in Markdown, its first column aligned left, the others right; the text."""
+    lines = [list(columns), *([cell(value) for value in row] for row in rows)]
+    widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(columns))]
+    aligned = [
+        [
+            text.rjust(width) if index else text.ljust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    rule = ["-" * (width - 1) + ":" if index else "-" * width for index, width in enumerate(widths)]
+    body = [f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:])]
+    text = "\n".join([f"{title}:", "", *body])
+    print(f"\n{text}\n", flush=True)
+    return text
 
 
 def cell(value: object) -> str:
@@ -165,12 +173,26 @@ def verdict(name: str, value: float | None, limit: float, *, at_most: bool = Tru
     return {"name": name, "asked": asked, "value": value, "met": met}
 
 
-def show_verdicts(verdicts: Sequence[dict]) -> None:
-    """Print expectations, one line each."""
+def show_verdicts(verdicts: Sequence[dict]) -> str:
+    """Print expectations, one line each; the lines as a Markdown list."""
     words = {None: "not measured", True: "met", False: "NOT MET"}
+    lines = []
     for entry in verdicts:
         measured = "" if entry["value"] is None else f"{cell(entry['value'])}: "
-        print(f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}")
+        lines.append(f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}")
+    print("\n".join(lines))
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def finish(result: dict, page: Sequence[str], out: Path | None) -> None:
+    """Print the JSON line, and keep it in `out`, with what was printed before as its "page"."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.{os.getpid()}")
+        text = json.dumps({**result, "page": "\n\n".join(page)}, indent=2)
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, out)
+    print(json.dumps(result))
 
 
 def cores() -> int:

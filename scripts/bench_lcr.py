@@ -13,7 +13,6 @@ included, on one core; the linear Bi-WKV is faster than the quadratic one from 6
 
 import argparse
 import importlib.util
-import json
 import math
 import os
 import time
@@ -24,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from _bench import cores, print_table, show_verdicts, verdict
+from _bench import cores, finish, print_table, show_verdicts, verdict
 from torch import Tensor
 
 from recognizers import create
@@ -152,12 +151,14 @@ def bench(arguments: argparse.Namespace) -> None:
     streams = bench_stream(arguments.video, arguments.repeats)
     edges = bench_edges(arguments.video, arguments.repeats)
     wkv = bench_wkv(arguments.repeats, arguments.max_tokens)
+    page = []
     for title, rows in (
         ("Streaming, edges included", streams),
         ("Canny edges with Otsu's threshold, milliseconds a frame", edges),
         (f"Bi-WKV, {WKV_CHANNELS} channels, milliseconds", wkv),
     ):
-        print_table(title, list(rows[0]), [list(row.values()) for row in rows])
+        columns = [name.replace("_", " ") for name in rows[0]]
+        page.append(print_table(title, columns, [list(row.values()) for row in rows]))
     tiny = min(row["ms_a_frame"] for row in streams if row["model"] == "lcr-tiny")
     slowest = min(
         row["bi_wkv_reference"] / row["bi_wkv"]
@@ -168,11 +169,12 @@ def bench(arguments: argparse.Namespace) -> None:
         verdict("lcr-tiny, ms a frame", tiny, TINY_MS_ASKED),
         verdict("linear Bi-WKV, times the quadratic's speed", slowest, 1.0, at_most=False),
     ]
-    show_verdicts(asked)
+    page.append(show_verdicts(asked))
     head = {"bench": "lcr", "torch": torch.__version__, "threads": arguments.threads}
     source = None if arguments.video is None else arguments.video.name
     tables = {"stream": streams, "edges": edges, "wkv": wkv}
-    print(json.dumps({**head, "cores": cores(), "video": source, **tables, "asked": asked}))
+    result = {**head, "cores": cores(), "video": source, **tables, "asked": asked}
+    finish(result, page, arguments.out)
 
 
 def num_parameters(config: LCRConfig) -> int:
@@ -267,6 +269,7 @@ def cells(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--video", type=Path, help="take frames from here")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--max-tokens", type=int, default=max(TOKENS))
     parser.add_argument("--threads", type=int, default=1)

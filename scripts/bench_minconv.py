@@ -42,6 +42,7 @@ from _bench import (
     MEBIBYTE,
     PeakRSS,
     cores,
+    finish,
     print_table,
     run_child,
     show_verdicts,
@@ -198,12 +199,19 @@ def over_budget(last: dict | None, num_steps: int, max_seconds: float) -> str | 
     return f"would take {seconds:.0f} s" if seconds > max_seconds else None
 
 
-def bench_length(num_steps: int, last: dict[str, dict], arguments: argparse.Namespace) -> dict:
-    """Measure every row at one length, print the table; results by row."""
+def job_of(arguments: argparse.Namespace, **more: object) -> dict:
+    """The arguments as a child reads them."""
+    return {k: v for k, v in vars(arguments).items() if k != "out"} | more
+
+
+def bench_length(
+    num_steps: int, last: dict[str, dict], arguments: argparse.Namespace
+) -> tuple[dict, str]:
+    """Measure every row at one length, print the table; results by row, and the table."""
     results = {}
     for row in arguments.rows:
         reason = over_budget(last.get(row), num_steps, arguments.max_seconds)
-        job = {**vars(arguments), "row": row, "steps": num_steps}
+        job = job_of(arguments, row=row, steps=num_steps)
         result = (
             {"skipped": reason}
             if reason
@@ -234,14 +242,13 @@ def bench_length(num_steps: int, last: dict[str, dict], arguments: argparse.Name
         "CPU seconds",
         "extra MiB",
         "times ConvLSTM's speed",
-        "times log's",
+        "times the log scan's" if not arguments.published else "times the published",
     )
     title = (
         f"T = {num_steps}, batch {arguments.batch}, {arguments.size}x{arguments.size}, "
         f"{arguments.layers} layers of {arguments.channels}"
     )
-    print_table(title, columns, lines)
-    return results
+    return results, print_table(title, columns, lines)
 
 
 def rival_of(row: str, arguments: argparse.Namespace) -> str:
@@ -288,6 +295,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--max-seconds", type=float, default=60.0, help="of one step")
     parser.add_argument("--max-gib", type=float, default=16.0, help="memory budget of a run")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rows is None:
@@ -305,14 +313,17 @@ def main() -> None:
         print(json.dumps(check(job) if job["row"] == "check" else measure(job)))
         return
     print(f"torch {torch.__version__}, {arguments.threads} threads on {cores()} cores")
-    same = run_child(__file__, {**vars(arguments), "row": "check"})
+    same = run_child(__file__, job_of(arguments, row="check"))
     if same["difference"] > 1e-3:
         raise SystemExit(f"error: the fast and the log scan differ by {same['difference']:.1e}")
     print(f"largest relative difference of loss and gradients: {same['difference']:.1e}")
     last: dict[str, dict] = {}
-    by_length = {t: bench_length(t, last, arguments) for t in sorted(arguments.steps)}
+    by_length, page = {}, []
+    for num_steps in sorted(arguments.steps):
+        by_length[num_steps], table = bench_length(num_steps, last, arguments)
+        page.append(table)
     asked = expectations(by_length, arguments)
-    show_verdicts(asked)
+    page.append(show_verdicts(asked))
     result = {
         "bench": "minconv",
         "torch": torch.__version__,
@@ -323,7 +334,7 @@ def main() -> None:
         "lengths": by_length,
         "asked": asked,
     }
-    print(json.dumps(result))
+    finish(result, page, arguments.out)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from _bench import (
     MEBIBYTE,
     PeakRSS,
     cores,
+    finish,
     print_table,
     run_child,
     show_verdicts,
@@ -86,8 +87,8 @@ def size_rows() -> list[dict]:
     return rows
 
 
-def print_sizes(rows: list[dict]) -> None:
-    print_table(
+def print_sizes(rows: list[dict]) -> str:
+    return print_table(
         "Ours beside the paper's (one multiply-add counted once)",
         SIZE_COLUMNS,
         [list(row.values()) for row in rows],
@@ -238,6 +239,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="timed calls of each")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--frames", type=int, nargs="+", default=STREAM_FRAMES, help="of memory")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
     parser.add_argument("--port", type=Path, help="a checkout of MoViNet-pytorch")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -250,27 +252,29 @@ def main() -> None:
         return
     torch.set_num_threads(arguments.threads)
     sizes = size_rows()
-    print_sizes(sizes)
+    head = {"bench": "movinet", "torch": torch.__version__, "threads": arguments.threads}
+    page = [print_sizes(sizes)]
     if arguments.table:
-        print(json.dumps({"sizes": sizes}))
+        finish({**head, "sizes": sizes}, page, arguments.out)
         return
     speed = [row for name in arguments.models for row in speed_rows(name, arguments)]
     columns = ("model", "size", "frames_a_step", "port_ms_a_frame", "plain_ms_a_frame")
     columns += ("folded_ms_a_frame", "speed_ratio", "largest_difference", "state_mebibytes")
-    print_table(
+    speed_table = print_table(
         f"Streaming, {arguments.threads} threads, milliseconds a frame",
         ["model", "size", "a step", "port", "plain", "folded", "port/folded", "differ", "state"],
         [[row.get(column) for column in columns] for row in speed],
     )
     memory = memory_rows(arguments)
-    print_table(
+    memory_table = print_table(
         "Peak memory of the process, MiB",
         ["job", "model", "size", "frames", "peak"],
         [[row[k] for k in ("kind", "model", "size", "frames", "peak_mebibytes")] for row in memory],
     )
     asked = judge(speed, memory)
-    show_verdicts(asked)
-    print(json.dumps({"sizes": sizes, "speed": speed, "memory": memory, "asked": asked}))
+    page += [speed_table, memory_table, show_verdicts(asked)]
+    result = {**head, "sizes": sizes, "speed": speed, "memory": memory, "asked": asked}
+    finish(result, page, arguments.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ last line printed is JSON.
 """
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -25,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _bench import cores, print_table, show_verdicts, verdict
+from _bench import cores, finish, print_table, show_verdicts, verdict
 
 from timevlm import TimeVLM
 from timevlm.memory import VideoMemory
@@ -88,11 +87,7 @@ def main() -> None:
         print(f"video {seed}: {time.perf_counter() - started:.0f} s", flush=True)
     costs = measure_cost(vlm, prefilters, options)
     report = summarise(table, costs, options, vlm)
-    show(report, options)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    finish(report, show(report, options), options.out)
 
 
 def rendered(spec: VideoSpec, size: tuple[int, int]) -> TensorFrames:
@@ -204,6 +199,7 @@ def summarise(
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "file")}
     machine = {"cores": cores(), "processor": platform.machine(), "torch": torch.__version__}
     return {
+        "bench": "prefilter",
         "settings": settings | {"model": vlm.name, "fingerprint": vlm.fingerprint},
         "machine": machine,
         "results": results,
@@ -212,7 +208,7 @@ def summarise(
     }
 
 
-def show(report: dict[str, object], options: argparse.Namespace) -> None:
+def show(report: dict[str, object], options: argparse.Namespace) -> list[str]:
     results, costs = report["results"], report["costs"]
     rows = []
     for budget in options.budgets:
@@ -233,8 +229,7 @@ def show(report: dict[str, object], options: argparse.Namespace) -> None:
             )
     title = f"{options.videos} videos of {options.seconds} s, {options.events} events each"
     columns = ("method", "frames", ACCURACY, "95 %", MIOU, SEEN, "cost / decode")
-    print_table(title, columns, rows)
-    show_verdicts(report["verdicts"])
+    return [print_table(title, columns, rows), show_verdicts(report["verdicts"])]
 
 
 def _parse() -> argparse.Namespace:

@@ -22,7 +22,6 @@ network's time. Prints a table and, last, one JSON line.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _bench import MEBIBYTE, print_table, show_verdicts, verdict
+from _bench import MEBIBYTE, finish, print_table, show_verdicts, verdict
 from torch import Tensor, nn
 
 from recognizers.base import num_bytes
@@ -217,6 +216,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=8, help="frames a call")
     parser.add_argument("--target-error", type=float, default=0.008, help="for the thresholds")
     parser.add_argument("--refresh-every", type=int, default=60, help="frames")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
     parser.add_argument("--settled", action="store_true", help="settle batch norms on the video")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -236,22 +236,18 @@ def main() -> None:
         for row in measured
     ]
     norms = "settled on the video" if options.settled else "fresh"
-    print_table(f"RRM, {options.size} pixels, batch norms {norms}", COLUMNS, rows)
+    page = [print_table(f"RRM, {options.size} pixels, batch norms {norms}", COLUMNS, rows)]
     asked = verdicts(measured, options.names[0])
-    show_verdicts(asked)
-    results = [vars(row) | {"speed_ratio": row.speed_ratio} for row in measured]
-    print(
-        json.dumps(
-            {
-                "bench": "rrm",
-                "torch": torch.__version__,
-                "size": options.size,
-                "norms": norms,
-                "results": results,
-                "verdicts": asked,
-            }
-        )
-    )
+    page.append(show_verdicts(asked))
+    result = {
+        "bench": "rrm",
+        "torch": torch.__version__,
+        "size": options.size,
+        "norms": norms,
+        "results": [vars(row) | {"speed_ratio": row.speed_ratio} for row in measured],
+        "verdicts": asked,
+    }
+    finish(result, page, options.out)
 
 
 if __name__ == "__main__":

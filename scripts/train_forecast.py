@@ -172,8 +172,8 @@ def mean_error(errors: list[float], horizon: int) -> float:
     return sum(part) / len(part)
 
 
-def show_table(results: dict[str, list[dict]], still: list[float]) -> dict[str, dict]:
-    """Print the table, best cell first, seeds averaged; its numbers."""
+def show_table(results: dict[str, list[dict]], still: list[float]) -> tuple[dict[str, dict], str]:
+    """Print the table, best cell first, seeds averaged; its numbers and its text."""
     numbers = {}
     for cell, runs in results.items():
         row = {
@@ -203,12 +203,12 @@ def show_table(results: dict[str, list[dict]], still: list[float]) -> dict[str, 
     unmoved = [f"{mean_error(still, horizon):.5f}" for horizon in HORIZONS]
     rows.append(("repeat last frame", None, None, None, None, *unmoved, None))
     columns = ("cell", "hidden", "parameters", "steps", "s a step")
-    print_table(
-        f"closed loop on {len(still)} frames of unseen flows",
+    text = print_table(
+        f"Closed loop on {len(still)} frames of unseen flows",
         (*columns, *(f"mse {horizon}" for horizon in HORIZONS), "seeds differ by"),
         rows,
     )
-    return numbers
+    return numbers, text
 
 
 @torch.no_grad()
@@ -308,10 +308,11 @@ def main() -> None:
         train_all(trainers, arguments)
     results = measure(trainers, test, arguments.given)
     still = persistence_error(test, arguments.given).tolist()
-    numbers = show_table(results, still)
+    numbers, table = show_table(results, still)
     plot_forecast(trainers, test, arguments.given, arguments.out / "forecast.png")
     plot_errors(results, still, arguments.out / "errors.png")
     summary = {"forecast": numbers, "runs": results, "repeat_last_frame": still}
+    summary |= {"bench": "forecast", "page": table}
     partial = arguments.out / f".table.json.{os.getpid()}"
     partial.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
     os.replace(partial, arguments.out / "table.json")

@@ -93,6 +93,37 @@ def test_verdicts_know_their_direction(load, capsys):
     assert [line.split("; ")[1] for line in lines] == ["30: met", "30: NOT MET", "not measured"]
 
 
+def test_tables_are_markdown_and_kept_with_the_json(load, capsys, tmp_path):
+    bench = load("_bench")
+    table = bench.print_table("Two", ["name", "ms"], [["a", 1.234], ["long name", None]])
+    assert table.splitlines() == [
+        "Two:",
+        "",
+        "| name      |   ms |",
+        "| --------- | ---: |",
+        "| a         | 1.23 |",
+        "| long name |    - |",
+    ]
+    assert table in capsys.readouterr().out
+    out = tmp_path / "new" / "result.json"
+    bench.finish({"bench": "two"}, [table, "- a line"], out)
+    assert json.loads(capsys.readouterr().out) == {"bench": "two"}
+    assert json.loads(out.read_text()) == {"bench": "two", "page": f"{table}\n\n- a line"}
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_pages_go_between_their_marks(load):
+    paste = load("paste_benches").paste
+    marks = "<!-- bench a -->\nold\n<!-- end -->\nkept\n<!-- bench b -->\n<!-- end -->\n"
+    once = paste(marks, "a", r"| \1 |")
+    assert once.startswith("<!-- bench a -->\n\n| \\1 |\n\n<!-- end -->\nkept\n<!-- bench b")
+    assert paste(once, "a", r"| \1 |") == once
+    with pytest.raises(ValueError, match="one '<!-- bench c -->'"):
+        paste(marks, "c", "page")
+    with pytest.raises(ValueError, match="'<!-- end -->' after it"):
+        paste("<!-- bench a -->\n" + marks.partition("kept\n")[2], "a", "page")
+
+
 @pytest.mark.parametrize("shape", ["nano", "peer"])
 def test_both_scans_agree_on_the_benchs_inputs(load, shape):
     bench_ssd = load("bench_ssd")
