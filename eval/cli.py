@@ -33,7 +33,8 @@ _RUN_OPTIONS = (
     click.option("--model", default="nano", show_default=True, help="See `timevlm eval list`."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps."),
     click.option("--dtype", default="auto", show_default=True, help="Type of the weights."),
-    click.option("--subtitles", is_flag=True, help="Show the videos' subtitles."),
+    click.option("--subtitles", is_flag=True, help="Show the subtitles at the sampled frames."),
+    click.option("--all-subtitles", is_flag=True, help="Show all subtitles of each video."),
     click.option(
         "--sampling",
         metavar="RULE",
@@ -303,7 +304,7 @@ def _report_problems(
 ) -> bool:
     """Say what the data folder lacks; True if there is nothing more to do (`--check`)."""
     split = settings.split or benchmark.splits[0]
-    found = benchmark.check(Path(settings.data), split, subtitles=settings.subtitles)
+    found = benchmark.check(Path(settings.data), split, subtitles=bool(settings.subtitles))
     if options["check"]:
         if options["as_json"]:
             _print_json([{"level": p.level, "what": p.what, "paths": p.paths} for p in found])
@@ -345,7 +346,7 @@ def _settings(options: dict[str, Any]) -> "RunSettings":
         bench=options["bench"],
         data=options["data"],
         split=options["split"],
-        subtitles=options["subtitles"],
+        subtitles="all" if options["all_subtitles"] else options["subtitles"],
         model=model,
         sampling=from_options(
             options["sampling"], fps=options["fps"], max_frames=options["max_frames"]

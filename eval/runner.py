@@ -79,6 +79,11 @@ def evaluate(
     samples, config_parts = draw(benchmark, settings)
     if model is None:
         model = load_model(_on_device(settings, shard))
+    if settings.subtitles and not model.reads_prompts:
+        raise InputError(
+            f"{model.name} is asked the question alone, so it would not see the subtitles; "
+            "leave them out, or let it answer in words: --text"
+        )
     config = Config(
         settings=settings,
         bench_version=benchmark.version,
@@ -115,7 +120,7 @@ def draw(benchmark: Benchmark, settings: RunSettings) -> tuple[list[Sample], dic
             f"{benchmark.name} has no split {split!r}; use one of {', '.join(benchmark.splits)}"
         )
     data = Path(settings.data)
-    everything = list(benchmark.samples(data, split, subtitles=settings.subtitles))
+    everything = list(benchmark.samples(data, split, subtitles=bool(settings.subtitles)))
     if not everything:
         raise InputError(f"the annotations of {benchmark.name} in {data} hold no questions")
     ids = {sample.id for sample in everything}
@@ -178,8 +183,8 @@ def resolve_sampling(sampling: Sampling, model: VideoModel) -> Sampling:
 def folder_name(config: Config) -> str:
     """`BENCH-SPLIT/MODEL-KEY`: runs whose replies may differ never share a folder."""
     model = re.sub(r"[^A-Za-z0-9.]+", "-", config.model_id.rstrip("/").split("/")[-1]).strip("-")
-    subtitles = "-subtitles" if config.settings.subtitles else ""
-    bench = f"{config.settings.bench}-{config.split}{subtitles}"
+    tag = config.settings.subtitle_tag.replace(" ", "-")
+    bench = "-".join(part for part in (config.settings.bench, config.split, tag) if part)
     return f"{bench}/{model or 'model'}-{config.key[:10]}"
 
 

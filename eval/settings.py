@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from eval.models.base import ModelSettings
 from eval.records import SCHEMA_VERSION, Sample, scoring_row
@@ -42,7 +42,8 @@ class RunSettings:
     """Folder of the benchmark's official files."""
     split: str | None = None
     """None: the one that papers report."""
-    subtitles: bool = False
+    subtitles: bool | Literal["all"] = False
+    """True: those at the sampled frames, as the benchmarks do; "all": the whole file's."""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: Sampling = field(default_factory=Sampling)
     limit: float | None = None
@@ -59,10 +60,17 @@ class RunSettings:
             raise InputError(
                 f"extraction rules {self.extract!r} are unknown; use {', '.join(EXTRACT_RULES)}"
             )
+        if self.subtitles not in (False, True, "all"):
+            raise InputError(f"subtitles {self.subtitles!r} are unknown; use true, false or 'all'")
         if self.limit is not None and (self.limit <= 0 or (self.limit > 1 and self.limit % 1)):
             raise InputError(
                 f"limit {self.limit:g} is neither a number of videos nor a share below 1"
             )
+
+    @property
+    def subtitle_tag(self) -> str:
+        """What names and headings say about subtitles; "" without."""
+        return {False: "", True: "subtitles"}.get(self.subtitles, f"{self.subtitles} subtitles")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values."""

@@ -20,7 +20,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     limited = ""
     if metrics["limited"]:
         limited = f"  LIMITED to {metrics['num_videos']} of {metrics['num_videos_of_split']} videos"
-    subtitles = ", subtitles" if metrics["subtitles"] else ""
+    found = metrics["subtitles"]
+    subtitles = {False: "", True: ", subtitles"}.get(found, f", {found} subtitles")
     console.print(
         escape(
             f"{metrics['title']} {metrics['split']} (version {metrics['bench_version']}"

@@ -255,13 +255,14 @@ class Worker:
         self._write(row)
 
     def _prompt(self, sample: Sample, session: Session) -> Prompt:
-        benchmark = self.job.benchmark
+        benchmark, subtitles = self.job.benchmark, self.job.config.settings.subtitles
         return benchmark.prompt(
             sample,
             num_frames=len(session.frame_seconds),
             duration_seconds=session.duration_seconds,
             style=self.job.config.settings.prompt_style,
-            frame_seconds=session.frame_seconds,
+            # Without frame times a benchmark shows all cues.
+            frame_seconds=() if subtitles == "all" else session.frame_seconds,
             cues=benchmark.cues(sample, self.job.data),
         )
 

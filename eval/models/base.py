@@ -102,6 +102,8 @@ class VideoModel(ABC):
     """How replies are made: JSON values, part of every row."""
     default_sampling: Sampling
     """What `--sampling model` means."""
+    reads_prompts: bool = True
+    """Whether the benchmark's prompts, with subtitles where there are any, are what it is shown."""
     decodes_ahead: bool = True
     """Whether `decode` may run for the next video while this one is being answered."""
 

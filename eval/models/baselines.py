@@ -136,6 +136,7 @@ class BlindfoldedModel(VideoModel):
         self.name = f"blind:{inner.name}"
         self.fingerprint = digest({"blind": inner.fingerprint})
         self.gen_kwargs = {**inner.gen_kwargs, "blind": True}
+        self.reads_prompts = inner.reads_prompts
         self.default_sampling = Sampling(mode="uniform_mid", frames=1)
 
     def decode(self, request: VideoRequest) -> _Length:

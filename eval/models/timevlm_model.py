@@ -67,6 +67,7 @@ class TimeVLMModel(VideoModel):
         self.name = settings.name
         self.fingerprint = self.vlm.fingerprint
         self.native = settings.native
+        self.reads_prompts = not settings.native
         self.seed = settings.seed
         self.max_new_tokens = settings.max_new_tokens
         self.gen_kwargs = {

@@ -55,7 +55,8 @@ class Content:
     @property
     def title(self) -> str:
         """Benchmark and split."""
-        subtitles = ", with subtitles" if self.config.settings.subtitles else ""
+        tag = self.config.settings.subtitle_tag
+        subtitles = f", with {tag}" if tag else ""
         return f"{self.benchmark.title} {self.config.split}{subtitles}"
 
     @property
@@ -291,7 +292,8 @@ def _own_note(content: Content) -> dict[str, str]:
     limited = content.limited
     subtitles = ""
     if content.benchmark.has_subtitles:
-        subtitles = "with subtitles" if content.config.settings.subtitles else "no subtitles"
+        tag = content.config.settings.subtitle_tag
+        subtitles = f"with {tag}" if tag else "no subtitles"
     notes = [subtitles, str(content.config.sampling), "LIMITED" if limited else ""]
     return {"source": "this run", "note": ", ".join(note for note in notes if note)}
 

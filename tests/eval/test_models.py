@@ -100,6 +100,7 @@ def test_timevlm_in_words_reads_the_benchmarks_prompt(tiny_folder: Path, video: 
         assert session.shown(question(), PROMPT) == PROMPT
         reply = session.answer(question(), PROMPT)
     assert reply.choice is None
+    assert model.reads_prompts
     # The length limit is that of the run.
     short = load_model(ModelSettings(name=str(tiny_folder), native=False, max_new_tokens=1))
     assert short.gen_kwargs["max_new_tokens"] == 1

@@ -8,13 +8,13 @@ from eval.benchmarks import available, get
 from eval.models.base import Session, VideoModel, digest
 from eval.models.frames import VideoRequest
 from eval.records import Prompt, Reply, Sample
-from eval.runner import evaluate
+from eval.runner import evaluate, folder_name
 from eval.sampling import Sampling
 from eval.settings import RunSettings, read_result
 from tests.eval.benchmarks.test_judged_and_timed import StandInJudge
 from tests.eval.benchmarks.test_layouts import right_reply
 from tests.eval.miniatures import build
-from timevlm import SamplingPlan
+from timevlm import InputError, SamplingPlan
 from timevlm.video import open_video
 
 
@@ -106,6 +106,33 @@ def test_subtitles_reach_the_prompt_and_tag_the_result(tmp_path, name, words):
     settings = RunSettings(bench=name, data=str(data))
     evaluate(settings, out=tmp_path / "without", model=again)
     assert not any(words in prompt.text for prompt in again.prompts.values())
+
+
+def test_all_subtitles_reach_the_prompt_under_a_tag_of_their_own(tmp_path):
+    outcome, model, data = run("videomme", tmp_path, subtitles="all")
+    assert outcome.metrics["subtitles"] == "all"
+    cues = next(
+        c
+        for s in get("videomme").samples(data, "test", subtitles=True)
+        if (c := get("videomme").cues(s, data))
+    )
+    assert any(all(cue.text in p.text for cue in cues) for p in model.prompts.values())
+    config = read_result(outcome.folder).config
+    assert folder_name(config).startswith("videomme-test-all-subtitles/")
+    settings = RunSettings(bench="videomme", data=str(data), subtitles=True)
+    at_frames = evaluate(settings, out=tmp_path / "frames", model=KnowingModel())
+    assert read_result(at_frames.folder).config.key != config.key
+
+
+def test_subtitles_that_a_model_would_not_see_are_refused(tmp_path):
+    data = build("videomme", tmp_path / "data")
+    model = KnowingModel()
+    model.reads_prompts = False
+    settings = RunSettings(bench="videomme", data=str(data), subtitles=True)
+    with pytest.raises(InputError, match="would not see the subtitles"):
+        evaluate(settings, out=tmp_path / "out", model=model)
+    with pytest.raises(InputError, match="use true, false or 'all'"):
+        RunSettings(bench="videomme", data=str(data), subtitles="some")
 
 
 def test_a_finished_run_is_judged_afterwards(tmp_path):
