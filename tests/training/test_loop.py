@@ -226,3 +226,14 @@ def test_all_phases_train_on_level_full(tmp_path, precision):
 def test_an_unknown_precision_is_refused():
     with pytest.raises(InputError, match="bfloat16"):
         phase(precision="half")
+
+
+def test_long_videos_can_be_trained_on(tmp_path):
+    model, processor = build_nano(save_tiny(tmp_path / "basic"), "full")
+    batches = BatchConfig(
+        level="full", num_videos=1, turns_per_video=6, max_frames=80, long_share=1.0
+    )
+    answer_phase(model, processor, phase(4, log_every=1), tmp_path, batches, ())
+    (line, *_) = read_log(tmp_path / "log.jsonl")
+    assert math.isfinite(line["loss"])
+    assert line["lookup_loss"] > 0  # needles are looked up
