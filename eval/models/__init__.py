@@ -4,6 +4,7 @@ nano, a folder, a hub id        TimeVLM; other video-text models by folder or hu
                                 transformers (`hf:NAME` says so explicitly)
 openai:MODEL                    an endpoint that speaks the OpenAI protocol
 blind, blind:NAME, constant:A   baselines that do not look
+shuffled:NAME                   a model that is shown the frames in a wrong order
 """
 
 import json
@@ -17,7 +18,7 @@ __all__ = ["ModelSettings", "Session", "VideoModel", "load_model"]
 def load_model(settings: ModelSettings) -> VideoModel:
     """The model that `settings` names, ready to answer. Raises ModelError or InputError."""
     kind, colon, name = settings.name.partition(":")
-    if kind in ("constant", "blind"):
+    if kind in ("constant", "blind", "shuffled"):
         from eval.models.baselines import load_baseline
 
         return load_baseline(settings)

@@ -55,6 +55,8 @@ class VideoRequest:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     questions: tuple[str, ...] = ()
     """All that the run asks about this video, for models that look for what is asked."""
+    shuffled: bool = False
+    """Show the frames in another order, at the times of the true one."""
 
 
 class Session(ABC):

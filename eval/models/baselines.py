@@ -2,7 +2,8 @@
 
 `constant[:LETTER]` gives the same answer to every question: one letter, or the whole video as the
 span. `blind` looks at the words alone (the longest option; the middle of the video), and
-`blind:NAME` asks the model NAME without showing it a frame.
+`blind:NAME` asks the model NAME without showing it a frame. `shuffled:NAME` shows it the frames in
+another order: what it keeps of its score needs no order.
 """
 
 from dataclasses import dataclass, replace
@@ -169,9 +170,51 @@ class _Blindfolded(Session):
         self._inner.close()
 
 
+class ShuffledModel(VideoModel):
+    """Another model that is shown the frames in a wrong order, at the right times."""
+
+    def __init__(self, inner: VideoModel) -> None:
+        self._inner = inner
+        self.name = f"shuffled:{inner.name}"
+        self.fingerprint = digest({"shuffled": inner.fingerprint})
+        self.gen_kwargs = {**inner.gen_kwargs, "shuffled": True}
+        self.default_sampling = inner.default_sampling
+        self.reads_prompts = inner.reads_prompts
+        self.decodes_ahead = inner.decodes_ahead
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """As the inner model."""
+        self._inner.check_sampling(sampling)
+
+    def decode(self, request: VideoRequest) -> Any:
+        """The inner model's, of the frames in another order."""
+        return self._inner.decode(replace(request, shuffled=True))
+
+    def watch(self, decoded: Any) -> Session:
+        """The inner model's session."""
+        return self._inner.watch(decoded)
+
+
+def _load_shuffled(settings: ModelSettings, name: str) -> VideoModel:
+    """Raises InputError where frames cannot be shuffled."""
+    from eval.models import load_model
+
+    options = settings.option_values()
+    if not name or name.partition(":")[0] in ("blind", "constant", "shuffled"):
+        raise InputError(f"shuffled:{name} has no frames to shuffle; name a model that looks")
+    if options.get("prefilter", "off") != "off" or options.get("frames_as") == "video_url":
+        raise InputError(
+            "shuffled frames go with neither a pre-filter nor frames_as=video_url: both see the "
+            "video itself; leave the option out"
+        )
+    return ShuffledModel(load_model(replace(settings, name=name)))
+
+
 def load_baseline(settings: ModelSettings) -> VideoModel | None:
     """The baseline that `settings.name` means, None for other models."""
     kind, _, rest = settings.name.partition(":")
+    if kind == "shuffled":
+        return _load_shuffled(settings, rest)
     if kind == "constant":
         return ConstantModel(rest or "A")
     if kind == "blind" and not rest:

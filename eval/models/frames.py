@@ -4,7 +4,7 @@
 stop a run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +15,20 @@ from timevlm import SamplingPlan
 from timevlm.video import FrameBatch, FrameReader, open_video
 
 BATCH_FRAMES = 64
+_SHUFFLE_SEED = 0
 
 
 class Frames:
     """A stream of `FrameBatch` in time order, read once, with the plan that chose them.
 
     planned_seconds: float64 (P,), times of the frames. start_seconds, end_seconds: the watched part
-    of the video. warnings and decode_seconds grow while iterating.
+    of the video. warnings and decode_seconds grow while iterating. With `shuffled` the pictures
+    trade places, always in the same way, and all are held at once.
     """
 
-    def __init__(self, source: FrameReader, plan: SamplingPlan) -> None:
+    def __init__(self, source: FrameReader, plan: SamplingPlan, *, shuffled: bool = False) -> None:
         self._source = source
+        self._is_shuffled = shuffled
         self.plan = plan
         self.planned_seconds = source.planned_seconds
         info = source.info
@@ -49,11 +52,25 @@ class Frames:
         return float(self._source.decode_seconds)
 
     def __iter__(self) -> Iterator[FrameBatch]:
-        return iter(self._source)
+        return _shuffled(self._source) if self._is_shuffled else iter(self._source)
 
     def close(self) -> None:
         """End decoding; safe to call twice."""
         self._source.close()
+
+
+def _shuffled(source: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    """The same pictures at each other's times."""
+    batches = list(source)
+    if not batches:
+        return
+    pixels = torch.cat([batch.pixels for batch in batches])
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(_SHUFFLE_SEED))
+    first = 0
+    for batch in batches:
+        chosen = order[first : first + len(batch)]
+        first += len(batch)
+        yield FrameBatch(pixels[chosen], batch.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ def start_decoding(request: VideoRequest, plan: SamplingPlan) -> Frames:
     reader = open_video(
         request.path, plan, limits=request.limits, batch_size=BATCH_FRAMES, isolate=True
     )
-    return Frames(reader, plan)
+    return Frames(reader, plan, shuffled=request.shuffled)
 
 
 def read_clip(request: VideoRequest, resolution: tuple[int, int] | None = None) -> Clip:

@@ -86,7 +86,7 @@ def _runs_beside(result: Result) -> Iterator[dict[str, Any]]:
             continue
         try:
             config = read_config(folder)
-            if config.model_id.partition(":")[0] not in ("blind", "constant"):
+            if config.model_id.partition(":")[0] not in ("blind", "constant", "shuffled"):
                 continue
             if config.data_revision != result.config.data_revision:
                 continue

@@ -7,9 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from eval.models import ModelSettings, load_model
+from eval.models.base import VideoRequest
 from eval.models.baselines import BlindModel, ConstantModel
+from eval.models.frames import read_clip
 from eval.models.timevlm_model import TimeVLMModel, with_options
 from eval.records import Prompt, Sample
 from eval.runner import evaluate
@@ -232,6 +235,42 @@ def test_any_model_can_be_blindfolded(tiny_folder: Path, tmp_path: Path) -> None
     assert seen[0] == seen[1]
     with pytest.raises(InputError, match="cannot be asked without a video"):
         load_model(ModelSettings(name="blind:constant:A"))
+
+
+def test_shuffled_frames_are_the_same_pictures_at_each_others_times(
+    tiny_folder: Path, video: Path
+) -> None:
+    request = VideoRequest(path=video, sampling=Sampling.parse("uniform_mid:16"))
+    plain, mixed = read_clip(request), read_clip(replace(request, shuffled=True))
+    assert mixed.seconds == plain.seconds
+    assert not torch.equal(mixed.pixels, plain.pixels)
+    assert torch.equal(mixed.pixels, read_clip(replace(request, shuffled=True)).pixels)
+    sums = [clip.pixels.flatten(1).sum(1).sort().values for clip in (plain, mixed)]
+    assert torch.equal(*sums)
+    model = load_model(ModelSettings(name=f"shuffled:{tiny_folder}"))
+    inner = load_model(ModelSettings(name=str(tiny_folder)))
+    replies = []
+    for shown in (model, inner):
+        with shown.open(video, request.sampling) as session:
+            replies.append(session.answer(question(), PROMPT))
+    assert replies[0].num_frames == replies[1].num_frames == 16
+    assert replies[0].confidence != replies[1].confidence
+    assert model.gen_kwargs["shuffled"]
+    assert model.fingerprint != inner.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("shuffled:blind", ()),
+        ("shuffled:", ()),
+        ("shuffled:nano", (("prefilter", "auto"),)),
+        ("shuffled:openai:m", (("frames_as", "video_url"),)),
+    ],
+)
+def test_what_has_no_frames_to_shuffle(name: str, options: tuple) -> None:
+    with pytest.raises(InputError, match="shuffle"):
+        load_model(ModelSettings(name=name, options=options))
 
 
 @pytest.mark.parametrize("name", ["constant:AB", "constant:1"])
