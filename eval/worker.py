@@ -251,6 +251,8 @@ class Worker:
             return
         self._failures_in_a_row = 0
         row = self._row(sample, reply, prompt_sha256)
+        if session.duration_seconds > 0:
+            row["details"]["duration_seconds"] = session.duration_seconds
         row |= {"parsed": grade.parsed, "parse_rule": grade.rule, "score": grade.score}
         self._write(row)
 

@@ -15,7 +15,7 @@ from eval.benchmarks.base import (
     Style,
     Tables,
 )
-from eval.benchmarks.tables import counts, mean_row, mean_rows
+from eval.benchmarks.tables import counts, mean_row, mean_rows, video_seconds
 from eval.metrics.grounding import (
     CENTRE_WIDTH,
     IOU_THRESHOLDS,
@@ -156,7 +156,7 @@ def _clipped_iou(item: Graded) -> float:
 
 
 def _duration(item: Graded) -> float | None:
-    return item.row["extra"].get("duration")
+    return video_seconds(item.row)
 
 
 def _beyond(item: Graded) -> bool:

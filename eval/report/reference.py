@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Tables
+from eval.benchmarks.tables import video_seconds
 from eval.metrics.grounding import centre_spans, full_video_spans
 from eval.models.baselines import BlindModel
 from eval.records import NATIVE_RULE, Sample
@@ -113,18 +114,13 @@ def _longest_option(row: Row) -> int:
 
 
 def _full_video(row: Row) -> tuple[float, float] | None:
-    duration = _duration(row)
+    duration = video_seconds(row)
     return None if duration is None else full_video_spans([duration])[0]
 
 
 def _middle(row: Row) -> tuple[float, float] | None:
-    duration = _duration(row)
+    duration = video_seconds(row)
     return None if duration is None else centre_spans([duration])[0]
-
-
-def _duration(row: Row) -> float | None:
-    value = row["extra"].get("duration")
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _sample(row: Row) -> Sample:

@@ -34,6 +34,7 @@ def test_the_result_folder_holds_everything(data: Path, tmp_path: Path) -> None:
     assert (row["raw"], row["parsed"], row["score"]) == ("It is B.", 1, 0.0)
     assert (row["n_frames"], row["tokens_in"], row["seconds_gen"]) == (2, 7, 0.25)
     assert row["details"]["seconds"]["generate"] == 0.25
+    assert row["details"]["duration_seconds"] == 2.0
     assert len(row["prompt_sha256"]) == 64
     (process,) = found.processes()
     assert process["versions"]["timevlm"]

@@ -116,6 +116,12 @@ def test_without_durations_there_are_no_baselines(tmp_path):
     tables = benchmark.score(answer(benchmark, samples, ["0.5 - 2.5", "0 - 2"]))
     assert tables["overall"][0]["value"] == 100.0
     assert "baselines" not in tables
+    # A run measures what the annotations lack.
+    rows = answer(benchmark, samples, ["0.5 - 2.5", "0 - 2"])
+    for row in rows:
+        row["details"] = {"duration_seconds": 4.0}
+    full = lines(benchmark.score(rows), "baselines")["full video: mIoU"]
+    assert (full["value"], full["n"]) == (pytest.approx(50.0), 2)
 
 
 # Dense captions
