@@ -22,7 +22,7 @@ from eval.models import VideoModel
 from eval.progress import Progress
 from eval.provenance import package_versions
 from eval.runner import differences, evaluate, write_metrics
-from eval.settings import Result, read_result, with_data
+from eval.settings import PREDICTIONS_FILE, Result, read_result, with_data
 from eval.store import write_json
 from timevlm import InputError
 
@@ -39,16 +39,19 @@ def replay(
     progress: Progress | None = None,
     model: VideoModel | None = None,
 ) -> dict[str, Any]:
-    """Run a result's questions again into `out` (default: a folder beside it), and compare.
+    """Run a result's questions again into `out` (default: a new folder beside it), and compare.
 
-    Returns `differences`: one entry per question that came out differently, with both values;
+    A replay that was cut off goes on. Returns `differences`: one entry per question that came out differently, with both values;
     `settings`: what the two runs were made with, where it is not the same; `versions`. Raises
-    InputError for a folder that is no result, or if `out` is the result itself.
+    InputError for a folder that is no result, or if `out` is the result itself or has every answer
+    already.
     """
     before = read_result(folder)
-    out = out or folder.with_name(f"{folder.name}-replay")
+    out = out or _free_folder(folder)
     if out.resolve() == folder.resolve():
         raise InputError(f"{out} is the result itself; give another --out")
+    if (out / PREDICTIONS_FILE).exists():
+        raise InputError(f"{out} has every answer already, nothing would run; give another --out")
     settings = with_data(before.config.settings, data)
     outcome = evaluate(settings, out=out, progress=progress, model=model)
     if outcome.missing:
@@ -64,6 +67,16 @@ def replay(
         "settings": differences(before.config, after.config),
         "versions": _version_differences(before),
     }
+
+
+def _free_folder(folder: Path) -> Path:
+    """`RESULT-replay`, or with a number behind it if that has been finished."""
+    out = folder.with_name(f"{folder.name}-replay")
+    number = 1
+    while (out / PREDICTIONS_FILE).exists():
+        number += 1
+        out = folder.with_name(f"{folder.name}-replay-{number}")
+    return out
 
 
 def rescore(folder: Path, *, rules: str | None = None) -> dict[str, Any]:

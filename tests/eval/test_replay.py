@@ -24,6 +24,17 @@ def test_a_replay_of_the_same_model_gives_the_same(data: Path, tmp_path: Path) -
     assert found["replay"] == str(tmp_path / "out-replay")
 
 
+def test_every_replay_answers_anew(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    evaluate(settings(data), out=out, model=TalkingModel("The answer is B."))
+    assert replay(out, model=TalkingModel("The answer is B."))["num_different"] == 0
+    again = replay(out, model=TalkingModel("The answer is C."))
+    assert again["replay"] == str(tmp_path / "out-replay-2")
+    assert again["num_different"] == 24
+    with pytest.raises(InputError, match="nothing would run"):
+        replay(out, out=tmp_path / "out-replay", model=TalkingModel("The answer is B."))
+
+
 def test_a_replay_says_what_differs(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     evaluate(settings(data), out=out, model=TalkingModel("The answer is B."))
