@@ -41,10 +41,10 @@ def replay(
 ) -> dict[str, Any]:
     """Run a result's questions again into `out` (default: a new folder beside it), and compare.
 
-    A replay that was cut off goes on. Returns `differences`: one entry per question that came out differently, with both values;
-    `settings`: what the two runs were made with, where it is not the same; `versions`. Raises
-    InputError for a folder that is no result, or if `out` is the result itself or has every answer
-    already.
+    A replay that was cut off goes on. Returns `differences`: one entry per question that came out
+    differently, with both values; `settings`: what the two runs were made with, where it is not the
+    same; `versions`. Raises InputError for a folder that is no result, or if `out` is the result
+    itself or has every answer already.
     """
     before = read_result(folder)
     out = out or _free_folder(folder)
