@@ -16,6 +16,7 @@ from timevlm.errors import InputError
 
 if TYPE_CHECKING:
     from eval.benchmarks.base import Benchmark
+    from eval.benchmarks.problems import Problem
     from eval.settings import RunSettings
 
 Command = Callable[..., Any]
@@ -70,6 +71,7 @@ _RUN_OPTIONS = (
     click.option("--shard", metavar="I/N", help="Only part I (from 0) of N."),
     click.option("--out", type=click.Path(path_type=Path), help="Result folder, also to resume."),
     click.option("--check", is_flag=True, help="Only say what the data folder lacks."),
+    click.option("--check-videos", is_flag=True, help="The same, and try to decode each video."),
     click.option("--fetch", is_flag=True, help="Download the annotations into the data folder."),
     click.option("--prepare", is_flag=True, help="Write what the reader needs beside the files."),
     click.option(
@@ -200,7 +202,7 @@ def judge(result: Path, **options: Any) -> None:
     """
     from eval.metrics.judge import JudgeConfig
     from eval.metrics.vdc import JudgePrompts
-    from eval.progress import reply_progress
+    from eval.progress import count_progress
     from eval.replay import judge as judge_result
 
     config = JudgeConfig(
@@ -214,7 +216,7 @@ def judge(result: Path, **options: Any) -> None:
         concurrency=options["concurrency"],
     )
     prompts = None if options["prompts"] is None else JudgePrompts.from_json(options["prompts"])
-    on_reply = reply_progress(quiet=options["quiet"])
+    on_reply = count_progress("judge", "replies", quiet=options["quiet"])
     judge_result(result, config, rules=options["extract"], prompts=prompts, on_reply=on_reply)
     _report(result, options)
 
@@ -305,7 +307,9 @@ def _report_problems(
     """Say what the data folder lacks; True if there is nothing more to do (`--check`)."""
     split = settings.split or benchmark.splits[0]
     found = benchmark.check(Path(settings.data), split, subtitles=bool(settings.subtitles))
-    if options["check"]:
+    if options["check_videos"] and not any(problem.level == "fatal" for problem in found):
+        found += _video_faults(benchmark, settings, options)
+    if options["check"] or options["check_videos"]:
         if options["as_json"]:
             _print_json([{"level": p.level, "what": p.what, "paths": p.paths} for p in found])
         elif not found:
@@ -320,6 +324,20 @@ def _report_problems(
             raise InputError(f"{problem.what}; see: timevlm eval {benchmark.name} --check")
         _note(str(problem), options)
     return False
+
+
+def _video_faults(
+    benchmark: "Benchmark", settings: "RunSettings", options: dict[str, Any]
+) -> "list[Problem]":
+    """What is wrong with the videos that the run would open."""
+    from eval.preflight import video_faults
+    from eval.progress import count_progress
+    from eval.runner import draw
+
+    samples, _ = draw(benchmark, settings)
+    on_video = count_progress("check", "videos", quiet=options["quiet"] or options["as_json"])
+    seconds = settings.decode_wall_seconds
+    return video_faults(Path(settings.data), samples, wall_seconds=seconds, on_video=on_video)
 
 
 def _settings(options: dict[str, Any]) -> "RunSettings":

@@ -147,10 +147,10 @@ class BarProgress(Progress):
         self._bar.stop()
 
 
-def reply_progress(*, quiet: bool) -> Callable[[int, int], None] | None:
-    """What to call after each of a judge's replies: a line on stderr now and then; None if quiet.
+def count_progress(title: str, things: str, *, quiet: bool) -> Callable[[int, int], None] | None:
+    """What to call with (done, total): a line on stderr now and then; None if quiet.
 
-    On a terminal the line is written over; thread-safe as far as lines may be a reply late.
+    On a terminal the line is written over; thread-safe as far as lines may be a call late.
     """
     if quiet:
         return None
@@ -165,7 +165,7 @@ def reply_progress(*, quiet: bool) -> Callable[[int, int], None] | None:
             return
         last = now
         end = "\r" if on_terminal and done < total else "\n"
-        print(f"judge: {done}/{total} replies", end=end, file=sys.stderr, flush=True)
+        print(f"{title}: {done}/{total} {things}", end=end, file=sys.stderr, flush=True)
 
     return tell
 
