@@ -129,15 +129,15 @@ class StreamingRecognizer(nn.Module, ABC):
 
         uint8 is scaled to [0, 1]; then `mean` and `std` are applied. `step` calls this itself.
         """
-        scale = 255.0 if not frames.dtype.is_floating_point else 1.0
+        is_copy = not frames.dtype.is_floating_point
         frames = frames.to(self.dtype)
-        if scale != 1.0:
-            frames = frames / scale
+        if is_copy:
+            frames.div_(255.0)
         if self.mean == (0.0, 0.0, 0.0) and self.std == (1.0, 1.0, 1.0):
             return frames
-        mean = torch.tensor(self.mean, dtype=frames.dtype, device=frames.device)
-        std = torch.tensor(self.std, dtype=frames.dtype, device=frames.device)
-        return (frames - mean[:, None, None]) / std[:, None, None]
+        mean = torch.tensor(self.mean, dtype=frames.dtype, device=frames.device)[:, None, None]
+        std = torch.tensor(self.std, dtype=frames.dtype, device=frames.device)[:, None, None]
+        return (frames.sub_(mean) if is_copy else frames - mean).div_(std)
 
     @classmethod
     def config_from_dict(cls, fields: dict[str, Any]) -> Any:

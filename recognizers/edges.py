@@ -10,9 +10,15 @@ a pipeline built on cv2: grey by fixed-point weights, 3x3 Sobel with a replicate
 length |dx| + |dy|, four directions split at tan 22.5 in 15-bit fixed point, and hysteresis over
 eight neighbours. Nothing here has a gradient: an edge map is a function of the pixels alone, so it
 is the same however a stream is cut.
+
+All of it runs on whole pictures, in narrow integers. On a CPU a comparison, a choice between two
+tensors and a list of the True pixels each cost ten times a subtraction, so conditions are kept as
+signs: what is negative holds, and the AND of two numbers is negative where both are. Hysteresis,
+which takes many rounds, grows eight pictures at once, each in a bit of its own.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Fixed-point weights of red, green and blue in 15 bits; they add up to 1 << 15 (ITU-R BT.601).
@@ -59,10 +65,11 @@ def otsu_threshold(gray: Tensor) -> Tensor:
     is equally good, and a program that rounds on the way (OpenCV) may name another of them.
     """
     batch_shape, num_pixels = gray.shape[:-2], gray.shape[-2] * gray.shape[-1]
-    flat = gray.reshape(-1, num_pixels).to(torch.int64)
+    flat = gray.reshape(-1, num_pixels).to(torch.int32)
     num_pictures = flat.shape[0]
-    offsets = torch.arange(num_pictures, device=gray.device)[:, None] * NUM_LEVELS
-    histogram = torch.bincount((flat + offsets).view(-1), minlength=num_pictures * NUM_LEVELS)
+    offsets = torch.arange(num_pictures, device=gray.device, dtype=torch.int32) * NUM_LEVELS
+    flat.add_(offsets[:, None])
+    histogram = torch.bincount(flat.view(-1), minlength=num_pictures * NUM_LEVELS)
     histogram = histogram.view(num_pictures, NUM_LEVELS)
     levels = torch.arange(NUM_LEVELS, device=gray.device)
     count = histogram.cumsum(1)  # exact: integers until the one division below
@@ -86,105 +93,124 @@ def canny(gray: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
     Returns:
         bool (..., H, W): ridges above `high`, and those above `low` that are connected to them.
     """
-    batch_shape, (height, width) = gray.shape[:-2], gray.shape[-2:]
-    sobel = _framed_sobel(gray.reshape(-1, height, width))
-    length = sobel[0]
-    # Few pixels pass the lower threshold, so all that follows works on a list of those.
-    above = (length > _per_picture(low, batch_shape, length)).view(-1).nonzero().squeeze(1)
-    ridge = above[_is_ridge(sobel, above)]
-    strong = (length > _per_picture(high, batch_shape, length)).view(-1)[ridge]
-    edge = ridge[hysteresis(ridge, strong, length.shape)]
-    edges = torch.zeros(length.shape, dtype=torch.bool, device=gray.device)
-    edges.view(-1)[edge] = True
-    return edges[:, 1:-1, 1:-1].reshape(*batch_shape, height, width)
+    batch_shape, size = gray.shape[:-2], gray.shape[-2:]
+    length, across, down = _sobel(gray.reshape(-1, *size))
+    here = length[:, 1:-1, 1:-1]
+    ridge = _ridge_sign(length, across, down)
+    weak = ridge & (_per_picture(low, batch_shape, length) - here)
+    strong = weak & (_per_picture(high, batch_shape, length) - here)
+    return hysteresis(weak < 0, strong < 0).view(*batch_shape, *size)
 
 
-def hysteresis(weak: Tensor, strong: Tensor, shape: torch.Size) -> Tensor:
+def hysteresis(weak: Tensor, strong: Tensor) -> Tensor:
     """Which weak pixels a path of weak eight-neighbours joins to a strong one.
 
     Dilation of the strong pixels inside the weak ones, by one pixel a round until a round adds
-    none, whatever the length of the path. Only the pixels that the round before added look around
-    them, so that all rounds together cost what the weak pixels number; `hysteresis_reference` is
-    the dilation of whole pictures, the slow twin.
+    none, whatever the length of the path; eight pictures at a time, one in each bit.
+    `hysteresis_reference` is the slow twin.
 
     Args:
-        weak: int64 (n,), flat indices of weak pixels, strong ones among them, in a batch of
-            pictures with a border of one pixel in which nothing is weak.
-        strong: bool (n,), which of them are strong.
-        shape: (N, H + 2, W + 2), the batch with its borders.
+        weak: bool (N, H, W), strong pixels among them.
+        strong: bool (N, H, W).
 
     Returns:
-        bool (n,).
+        bool (N, H, W).
     """
-    row, device = shape[2], weak.device
-    around = torch.tensor([-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1], device=device)
-    waiting = torch.zeros(shape.numel(), dtype=torch.bool, device=device)
-    waiting[weak[~strong]] = True
-    finder = torch.empty(shape.numel(), dtype=torch.int64, device=device)
-    added = weak[strong]
-    while added.numel():
-        found = (added[:, None] + around).view(-1)
-        found = found[waiting[found]]
-        # Several neighbours may find one pixel: it is added for the one whose number it keeps.
-        number = torch.arange(found.numel(), device=device)
-        finder[found] = number
-        added = found[finder[found] == number]
-        waiting[added] = False
-    return ~waiting[weak]
+    # A column and a row of padding end each row and picture, so that all are one line in which
+    # neighbours in a column lie `line` apart.
+    size, line = weak.shape, weak.shape[2] + 1
+    allowed, grown = _pack(weak), _pack(strong)
+    row, larger = torch.empty_like(grown), torch.empty_like(grown)
+    while True:
+        row.copy_(grown)
+        row[1:].bitwise_or_(grown[:-1])
+        row[:-1].bitwise_or_(grown[1:])
+        larger.copy_(row)
+        larger[line:].bitwise_or_(row[:-line])
+        larger[:-line].bitwise_or_(row[line:])
+        larger.bitwise_and_(allowed)
+        if torch.equal(larger, grown):
+            return _unpack(grown, size)
+        grown, larger = larger, grown
 
 
 def hysteresis_reference(weak: Tensor, strong: Tensor) -> Tensor:
     """bool (N, H, W): `strong`, dilated inside `weak` until nothing changes."""
     grown = strong
     while True:
-        around = torch.nn.functional.max_pool2d(grown.float(), 3, stride=1, padding=1)
+        around = F.max_pool2d(grown.float(), 3, stride=1, padding=1)
         larger = (around > 0) & weak
         if torch.equal(larger, grown):
             return grown
         grown = larger
 
 
-def _is_ridge(sobel: tuple[Tensor, Tensor, Tensor], where: Tensor) -> Tensor:
-    """Whether the gradient length peaks across the edge, bool (n,), at flat indices `where`.
+def _pack(masks: Tensor) -> Tensor:
+    """bool (N, H, W) as one line of uint8: eight masks in its bits, H + 1 rows of W + 1 each."""
+    count, height, width = masks.shape
+    packed = masks.new_zeros(-(-count // 8), height + 1, width + 1, dtype=torch.uint8)
+    for bit in range(min(8, count)):
+        some = masks[bit::8]
+        packed[: len(some), :-1, :-1] |= some.to(torch.uint8) << bit
+    return packed.view(-1)
+
+
+def _unpack(packed: Tensor, size: torch.Size) -> Tensor:
+    """bool of `size` of what `_pack` made."""
+    masks = torch.empty(size, dtype=torch.bool, device=packed.device)
+    packed = packed.view(-1, size[1] + 1, size[2] + 1)[:, :-1, :-1]
+    for bit in range(min(8, size[0])):
+        some = masks[bit::8]
+        some.copy_((packed[: len(some)] >> bit) & 1)
+    return masks
+
+
+def _ridge_sign(length: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Negative where the gradient length peaks across the edge, int16 (N, H, W).
 
     A ridge is longer than one neighbour along the gradient and at least as long as the other
     (longer than both on diagonals): a plateau of two pixels gives one edge, not two or none.
+    `length` has a frame of one pixel around the others.
     """
-    row = sobel[0].shape[2]
-    length, across, down = (values.view(-1) for values in sobel)
-    dx, dy = across[where].to(torch.int32), down[where].to(torch.int32)
-    steep, gentle = dy.abs() << FIXED_BITS, dx.abs()
-    horizontal = steep < gentle * TAN_22
-    vertical = steep > gentle * (TAN_22 + (2 << FIXED_BITS))
-    # Step to the neighbour along the gradient: right, down, or one of the diagonals.
-    step = torch.where((dx ^ dy) >= 0, row + 1, row - 1)
-    step = torch.where(vertical, row, step)
-    step = torch.where(horizontal, 1, step)
-    here, before, after = length[where], length[where - step], length[where + step]
-    return (here > before) & (here >= after + ~(horizontal | vertical))
+    here = length[:, 1:-1, 1:-1]
+    # Masks, all ones or all zeros. The gradient points right, down, or along one of the diagonals:
+    # `falling` from above left to below right, or the other one.
+    steep = down.abs().to(torch.int32).bitwise_left_shift_(FIXED_BITS)
+    gentle = across.abs().to(torch.int32)
+    horizontal = (steep - gentle * TAN_22).bitwise_right_shift_(31).to(torch.int16)
+    gentle.mul_(TAN_22 + (2 << FIXED_BITS)).sub_(steep)
+    vertical = gentle.bitwise_right_shift_(31).to(torch.int16)
+    opposed = (across ^ down).bitwise_right_shift_(15)
+    found = (length[:, :-2, :-2] - here).bitwise_and_(length[:, 2:, 2:] - here)
+    rising = (length[:, :-2, 2:] - here).bitwise_and_(length[:, 2:, :-2] - here)
+    # Both are chosen from by exclusive or: a ^ ((a ^ b) & mask) is b under the mask, a elsewhere.
+    for mask, other in (
+        (opposed, rising),
+        (vertical, (length[:, :-2, 1:-1] - here) & (length[:, 2:, 1:-1] - here).sub_(1)),
+        (horizontal, (length[:, 1:-1, :-2] - here) & (length[:, 1:-1, 2:] - here).sub_(1)),
+    ):
+        found ^= other.bitwise_xor_(found).bitwise_and_(mask)
+    return found
 
 
-def _framed_sobel(gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """|dx| + |dy|, dx and dy of uint8 gray (N, H, W), int16 (N, H + 2, W + 2).
+def _sobel(gray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|dx| + |dy|, (N, H + 2, W + 2), and dx and dy, (N, H, W), of uint8 gray; int16.
 
-    3x3 Sobel with the border replicated. The results have a frame of one pixel in which the
-    length is 0, so that every pixel of the picture has eight neighbours.
+    3x3 Sobel with the border replicated. The length has a frame of zeros, so that every pixel of
+    the picture has eight neighbours.
     """
-    height, width = gray.shape[1:]
-    rows = torch.arange(-2, height + 2, device=gray.device).clamp(0, height - 1)
-    columns = torch.arange(-2, width + 2, device=gray.device).clamp(0, width - 1)
-    padded = gray.index_select(1, rows).index_select(2, columns).to(torch.int16)
-    middle = padded[:, 1:-1]
+    num_pictures, height, width = gray.shape
+    padded = gray.new_empty(num_pictures, height + 2, width + 2, dtype=torch.int16)
+    padded[:, 1:-1, 1:-1] = gray
+    padded[:, 0, 1:-1], padded[:, -1, 1:-1] = gray[:, 0], gray[:, -1]
+    padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
     smooth = padded[:, :-2] + padded[:, 2:]
-    smooth.add_(middle, alpha=2)
+    smooth.add_(padded[:, 1:-1], alpha=2)
     across = smooth[:, :, 2:] - smooth[:, :, :-2]
     drop = padded[:, 2:] - padded[:, :-2]
     down = drop[:, :, :-2] + drop[:, :, 2:]
     down.add_(drop[:, :, 1:-1], alpha=2)
-    length = across.abs().add_(down.abs())
-    length[:, 0] = length[:, -1] = 0
-    length[:, :, 0] = length[:, :, -1] = 0
-    return length, across, down
+    return F.pad(across.abs().add_(down.abs()), (1, 1, 1, 1)), across, down
 
 
 def _per_picture(threshold: Tensor | int, batch_shape: torch.Size, like: Tensor) -> Tensor:

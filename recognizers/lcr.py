@@ -168,16 +168,14 @@ class LCR(StreamingRecognizer):
         batch_size, num_frames = frames.shape[:2]
         flat = frames.flatten(0, 1)
         edges = edge_maps(flat).to(self.dtype)[:, None]
-        pictures = self.patches(self.normalize(flat))
-        tables = rotary_tables(
-            pictures.shape[-2:], self.config.dim, self.config.rotary_base, pictures
-        )
+        grid = self._grid(*flat.shape[-2:])
+        tables = rotary_tables(grid, self.config.dim, self.config.rotary_base, self.class_token)
         both = []
-        for grid, class_token in (
-            (pictures, self.class_token),
-            (self.edge_patches(edges), self.edge_class_token),
+        for pixels, embedding, class_token in (
+            (self.normalize(flat), self.patches, self.class_token),
+            (edges, self.edge_patches, self.edge_class_token),
         ):
-            tokens = rotate(grid.flatten(2).transpose(1, 2), *tables)
+            tokens = rotate(embed_patches(pixels, embedding), *tables)
             tokens = tokens.unflatten(0, (batch_size, num_frames))
             if kept is not None:
                 index = kept[:, None, :, None].expand(-1, num_frames, -1, self.config.dim)
@@ -195,6 +193,17 @@ class LCR(StreamingRecognizer):
                 f"multiples of {patch}"
             )
         return height // patch, width // patch
+
+
+def embed_patches(pictures: Tensor, embedding: nn.Conv2d) -> Tensor:
+    """Tokens (N, P, D) of pictures (N, C, H, W): the convolution, whose windows do not overlap.
+
+    One matrix product on the pixels of each patch, which is faster than such a convolution is.
+    """
+    size = embedding.kernel_size[0]
+    patches = pictures.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (N, C, h, p, w, p)
+    patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return nn.functional.linear(patches, embedding.weight.flatten(1), embedding.bias)
 
 
 def rotary_tables(
