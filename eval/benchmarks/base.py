@@ -273,6 +273,7 @@ class Benchmark(ABC):
 
 _HOMES = {
     "activitynet": "activitynet:ActivityNetGrounding",
+    "cgbench": "cgbench:CGBench",
     "charades": "charades_sta:CharadesSTA",
     "egoschema": "egoschema:EgoSchema",
     "longvideobench": "longvideobench:LongVideoBench",

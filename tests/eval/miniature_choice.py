@@ -388,6 +388,37 @@ def egoschema_repository(folder: Path) -> None:
         write_video(folder / f"good_clips_git/{row['video_idx']}.mp4")
 
 
+def cgbench(folder: Path) -> None:
+    rows = [
+        {
+            "qid": 70 + number,
+            "video_uid": f"zzCG{number // 2}",
+            "question": f"What lies on the bench at stop {number}?",
+            "answer": choices[gold],
+            "choices": choices,
+            "right_answer": "ABCDEFGH"[gold],
+            "clue_intervals": [[0.5, 1.5]],
+            "domain": "Travel",
+            "sub_category": "Object",
+            "duration": 4,
+        }
+        for number, (choices, gold) in enumerate(
+            [
+                (["a cup", "a cat", "a car", "a key", "a pen", "a hat", "a map", "a bag"], 7),
+                (["a cup", "a cat", "a car", "a key", "a pen"], 1),
+                (["a cup", "a cat", "a car", "a key", "a pen", "a hat"], 5),
+            ]
+        )
+    ]
+    write_json(folder / "cgbench_mini.json", rows)
+    write_json(folder / "cgbench.json", rows)
+    for number in range(2):
+        write_video(folder / f"cg_videos_720p/zzCG{number}.mp4", number)
+    (folder / "cg_subtitles").mkdir()
+    srt = "1\n00:00:00,000 --> 00:00:04,000\nA bag, then\n"
+    (folder / "cg_subtitles/zzCG0.srt").write_text(srt)
+
+
 TEMPCOMPASS = {
     "multi-choice": [("What moves?\nA. a ball\nB. a car\nC. a dog", "B. a car")],
     "yes_no": [("Is the car red?", "yes"), ("Does the car stop?", "no")],

@@ -24,6 +24,7 @@ _BUILDERS: dict[tuple[str, str], Callable[[Path], None]] = {
     ("mlvugeneration", "official"): choice.mlvu_generation,
     ("mvbench", "official"): choice.mvbench,
     ("mvbench", "wrapped"): choice.mvbench_wrapped,
+    ("cgbench", "official"): choice.cgbench,
     ("egoschema", "official"): choice.egoschema,
     ("egoschema", "repository"): choice.egoschema_repository,
     ("tempcompass", "official"): choice.tempcompass,

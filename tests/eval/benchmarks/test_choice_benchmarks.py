@@ -1,5 +1,7 @@
 """What is particular to each multiple-choice benchmark: prompts, defects, averages, submissions."""
 
+import json
+
 import pytest
 
 from eval.benchmarks import get
@@ -207,6 +209,26 @@ def test_mlvu_an_option_that_reads_like_the_gold_is_right(tmp_path):
     assert count.options == ("2", "3", "3", "4")
     assert [benchmark.grade(count, letter).score for letter in "ABCD"] == [0.0, 1.0, 1.0, 0.0]
     assert benchmark.grade_value(count, 2).score == 1.0
+
+
+def test_cgbench_has_up_to_eight_options_and_subtitles(tmp_path):
+    benchmark, data, samples = load("cgbench", tmp_path)
+    assert [(len(s.options), s.gold, s.cluster) for s in samples] == [
+        (8, 7, "zzCG0"),
+        (5, 1, "zzCG0"),
+        (6, 5, "zzCG1"),
+    ]
+    overall = lines(benchmark.score(answer(benchmark, samples, ["(h)", "H", "The answer is F"])))
+    assert overall["long-acc"]["value"] == pytest.approx(200 / 3)  # five options end with E
+    prompt = benchmark.prompt(samples[0], num_frames=4, duration_seconds=4.0).text
+    assert "A, B, C, D, E, F, G, or H" in prompt
+    with_subtitles = list(benchmark.samples(data, "mini", subtitles=True))
+    assert [s.subtitle is not None for s in with_subtitles] == [True, True, False]
+    assert benchmark.cues(with_subtitles[0], data)[0].text == "A bag, then"
+    rows = json.loads((data / "cgbench_mini.json").read_text())
+    del rows[1]["right_answer"]
+    (data / "cgbench_mini.json").write_text(json.dumps(rows))
+    assert [s.gold for s in benchmark.samples(data, "mini")] == [7, 1, 5]  # by the answer's text
 
 
 def test_mlvu_test_has_six_letters_and_a_submission(tmp_path):

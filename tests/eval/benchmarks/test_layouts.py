@@ -77,7 +77,7 @@ def right_reply(sample: Sample) -> str:
             return sample.options[sample.gold]
         if sample.bench == "tempcompass" and "Option 1: " in sample.extra["labels"]:
             return f"Option {sample.gold + 1}"
-        return f"{'ABCDEF'[sample.gold]}"
+        return "ABCDEFGH"[sample.gold]
     if sample.task == "grounding":
         start, end = max(sample.gold, key=lambda span: span[1] - span[0])
         return f"The event happens in the {start} - {end} seconds."
