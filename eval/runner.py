@@ -223,7 +223,7 @@ def write_metrics(
         "split": config.split,
         "subtitles": config.settings.subtitles,
         "model": config.model_id,
-        "sampling": str(config.sampling),
+        "sampling": config.frames_rule,
         "extract": rules,
         "limited": config.is_limited,
         "num_videos": config.num_videos,

@@ -128,6 +128,12 @@ class Config:
         """Whether only a part of the split is asked."""
         return self.num_samples < self.num_samples_of_split
 
+    @property
+    def frames_rule(self) -> str:
+        """How frames were chosen, in words: the sampling, and the pre-filter if there was one."""
+        prefilter = self.gen_kwargs.get("prefilter")
+        return f"{self.sampling}, pre-filter {prefilter['name']}" if prefilter else f"{self.sampling}"
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, and the key."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}

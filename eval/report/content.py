@@ -220,7 +220,7 @@ def settings_rows(content: Content) -> list[tuple[str, str]]:
         ("model settings", f"device {model.device}, dtype {model.dtype}"),
         ("model options", options or "none"),
         ("generation", ", ".join(f"{k}={v}" for k, v in config.gen_kwargs.items()) or "none"),
-        ("sampling", str(config.sampling)),
+        ("sampling", config.frames_rule),
         ("prompt style", settings.prompt_style),
         ("prompts", _prompt_hashes(content.result.rows)),
         ("replies read by", f"{content.metrics['extract']} rules"),
@@ -294,7 +294,7 @@ def _own_note(content: Content) -> dict[str, str]:
     if content.benchmark.has_subtitles:
         tag = content.config.settings.subtitle_tag
         subtitles = f"with {tag}" if tag else "no subtitles"
-    notes = [subtitles, str(content.config.sampling), "LIMITED" if limited else ""]
+    notes = [subtitles, content.config.frames_rule, "LIMITED" if limited else ""]
     return {"source": "this run", "note": ", ".join(note for note in notes if note)}
 
 

@@ -34,7 +34,7 @@ def report_markdown(content: Content) -> str:
     if content.limited:
         parts.append(f"**{content.limited}**: not comparable with published scores.")
     parts += [
-        f"Version {content.config.bench_version}, {_text(str(content.config.sampling))}. "
+        f"Version {content.config.bench_version}, {_text(content.config.frames_rule)}. "
         "Intervals are 95% over resampled videos.",
         "## Scores",
         *_score_tables(content),

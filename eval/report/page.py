@@ -84,7 +84,7 @@ def report_page(content: Content) -> str:
 def _header(content: Content) -> Html:
     config = content.config
     subtitle = (
-        f"{content.title} \u00b7 version {config.bench_version} \u00b7 sampling {config.sampling}"
+        f"{content.title} \u00b7 version {config.bench_version} \u00b7 sampling {config.frames_rule}"
     )
     limited = None
     if content.limited:

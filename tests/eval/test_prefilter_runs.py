@@ -143,6 +143,10 @@ def test_a_run_records_its_prefilter_and_off_is_none(folder: Path, tmp_path: Pat
     plain, focused = found[None].config, found["novelty"].config
     assert "prefilter" not in plain.gen_kwargs
     assert focused.gen_kwargs["prefilter"]["name"] == "novelty"
+    assert (plain.frames_rule, focused.frames_rule) == (
+        "uniform_mid:6",
+        "uniform_mid:6, pre-filter novelty",
+    )
     assert focused.settings.model.option_values() == {"prefilter": "novelty"}
     assert json.loads((found["novelty"].folder / "config.json").read_text())["key"] == focused.key
     rows = found["novelty"].rows
