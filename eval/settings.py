@@ -132,7 +132,8 @@ class Config:
     def frames_rule(self) -> str:
         """How frames were chosen, in words: the sampling, and the pre-filter if there was one."""
         prefilter = self.gen_kwargs.get("prefilter")
-        return f"{self.sampling}, pre-filter {prefilter['name']}" if prefilter else f"{self.sampling}"
+        name = f", pre-filter {prefilter['name']}" if prefilter else ""
+        return f"{self.sampling}{name}"
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values, and the key."""

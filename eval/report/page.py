@@ -83,9 +83,8 @@ def report_page(content: Content) -> str:
 
 def _header(content: Content) -> Html:
     config = content.config
-    subtitle = (
-        f"{content.title} \u00b7 version {config.bench_version} \u00b7 sampling {config.frames_rule}"
-    )
+    version = f"version {config.bench_version}"
+    subtitle = f"{content.title} \u00b7 {version} \u00b7 sampling {config.frames_rule}"
     limited = None
     if content.limited:
         why = " A part of a split is not comparable with published scores."
