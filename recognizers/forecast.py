@@ -26,7 +26,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recognizers.base import State
-from recognizers.convrnn import Norm, Padding, RecurrentStack, steps_per_block, to_frames
+from recognizers.convrnn import (
+    Norm,
+    Padding,
+    RecurrentStack,
+    pointwise,
+    steps_per_block,
+    to_frames,
+)
 from recognizers.errors import ConfigError, WeightsError
 from recognizers.minconv import CellName, ScanName, build_cell
 
@@ -91,9 +98,10 @@ class ForecastNetwork(nn.Module):
         widest = 4 * batch_size * self.config.hidden_channels * height * width
         predictions = []
         for part in fields.split(steps_per_block(num_steps, widest, fields.device), dim=1):
-            x = self.encoder(to_frames(part)).unflatten(0, part.shape[:2])
+            x = pointwise(to_frames(part), self.encoder).unflatten(0, part.shape[:2])
             x, _, state = self.stack(x, state)
-            predictions.append(self.decoder(x.flatten(0, 1)).unflatten(0, part.shape[:2]))
+            prediction = pointwise(x.flatten(0, 1), self.decoder)
+            predictions.append(prediction.unflatten(0, part.shape[:2]))
         return torch.cat(predictions, dim=1), state
 
     def forecast(self, fields: Tensor, num_steps: int, state: State | None = None) -> Tensor:

@@ -28,11 +28,12 @@ from recognizers.convrnn import (
     Padding,
     RecurrentCell,
     RecurrentStack,
+    convolve,
     steps_per_block,
     to_frames,
 )
 from recognizers.errors import ConfigError, StateError, WeightsError
-from recognizers.scan import NUM_PROJECTIONS, SCANS, Gate
+from recognizers.scan import NUM_PROJECTIONS, SCANS, Gate, forget_logits, scan_fast, scan_joined
 
 CellName = Literal["minconvlstm", "minconvgru", "minconvexplstm", "convlstm", "convgru"]
 ScanName = Literal["fast", "log", "reference"]
@@ -51,6 +52,7 @@ class MinConvCell(RecurrentCell):
     """
 
     gate: ClassVar[Gate]
+    channels_last = True
 
     def __init__(
         self,
@@ -77,9 +79,26 @@ class MinConvCell(RecurrentCell):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """See `RecurrentCell.forward`; the convolution runs for all time steps at once."""
         self.check(x, state)
-        projected = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        hidden, last = self.scan(projected, state["hidden"], self.gate)
+        if self.scan is scan_fast:
+            hidden, last = self._fast(x, state["hidden"])
+        else:
+            projected = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            hidden, last = self.scan(projected, state["hidden"], self.gate)
         return hidden, {"hidden": last}
+
+    def _fast(self, x: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights are joined where d is linear in two outputs: a third less to convolve."""
+        weight, bias = self._joined(self.conv.weight), self.conv.bias
+        padded, zeros = self.conv.pad(x.flatten(0, 1))
+        joined = convolve(padded, weight, None if bias is None else self._joined(bias), zeros)
+        return scan_joined(joined.unflatten(0, x.shape[:2]), initial)
+
+    def _joined(self, parameter: Tensor) -> Tensor:
+        """Weight or bias of the forget logits and of the candidate."""
+        if self.gate == "lstm":
+            return parameter
+        *gates, candidate = parameter.chunk(NUM_PROJECTIONS[self.gate])
+        return torch.cat([*forget_logits(gates, self.gate), candidate])
 
 
 class MinConvLSTMCell(MinConvCell):

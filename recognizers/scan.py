@@ -24,7 +24,7 @@ Letters: B batch, T time steps, C hidden channels, H W height and width, G gates
 Half types are widened to float32 inside, so cutting a sequence in two changes no rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -101,12 +101,36 @@ def scan_log(projected: Tensor, initial: Tensor, gate: Gate) -> tuple[Tensor, Te
 
 
 def scan_fast(projected: Tensor, initial: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
-    """The recurrence in the linear domain, block by block, with a backward pass of its own.
+    """The recurrence in the linear domain, with a backward pass of its own.
 
     Exact to rounding for any gates and any length: products of gates only ever shrink, so nothing
     can overflow. Gradients flow to `projected` and `initial`; they can be taken once.
     """
-    return _FastScan.apply(projected, initial, gate)
+    if gate != "lstm":
+        *gates, candidate = projected.chunk(NUM_PROJECTIONS[gate], dim=2)
+        projected = torch.cat([*forget_logits(gates, gate), candidate], dim=2)
+    return scan_joined(projected, initial)
+
+
+def forget_logits(gates: Sequence[Tensor], gate: Gate) -> list[Tensor]:
+    """What `scan_joined` reads, from a cell's gates; linear, so it may be given their weights.
+
+    gru: -k. explstm: a - b. lstm: both, as they are.
+    """
+    if gate == "gru":
+        return [-gates[0]]
+    return [gates[0] - gates[1]] if gate == "explstm" else list(gates)
+
+
+def scan_joined(joined: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """`scan_fast` for forget logits and candidate side by side.
+
+    Args:
+        joined: (B, T, 2 C, H, W): d and c; or (B, T, 3 C, H, W): a, b and c, for a forget gate of
+            sigmoid(a) / (sigmoid(a) + sigmoid(b)).
+        initial: (B, C, H, W).
+    """
+    return _FastScan.apply(joined, initial)
 
 
 SCANS: dict[str, Scan] = {"reference": scan_reference, "log": scan_log, "fast": scan_fast}
@@ -114,109 +138,116 @@ SCANS: dict[str, Scan] = {"reference": scan_reference, "log": scan_log, "fast": 
 
 # --- The fast scan --------------------------------------------------------------------------------
 
-# A sigmoid below this counts as this: the ratio of two gates stays defined. It is the gate of a
-# logit of -85.
-SMALLEST_GATE = 1e-37
+# Where both gates of the LSTM lie below this, the sigmoids of -85, the forget gate vanishes with
+# them: the ratio stays defined.
+SMALLEST_GATES = 1e-37
+# Hidden states of a piece of a sequence: half a MiB, so that what a pass leaves is in a core's own
+# cache when the next one reads it.
+PIECE_ELEMENTS = 1 << 17
 # The largest float32 below 1/2: g(c) exceeds it where c >= 0.
 BELOW_HALF = 0.5 - 2.0**-25
 
 
 class _FastScan(torch.autograd.Function):
-    """Elementwise passes are what a scan costs on a CPU, so each one here was measured.
+    """Elementwise passes are what a scan costs on a CPU, so each one was measured.
 
-    Kept for the backward pass: gates, g(c) and the hidden states, whatever else can be had from
-    these. `torch.where` and softplus are avoided: on a CPU each costs ten times a product.
+    A sequence is read in pieces, and passes write over what they read or into the same few rooms:
+    fresh memory costs more than a pass. Logits and candidate are copied out of `joined` first: with
+    channels last, their channels are runs too short for vectors. `torch.where` and softplus are
+    avoided, each costs ten times a product. Kept for the backward pass: the forget gate, g(c), the
+    hidden states, and the LSTM's two sigmoids.
     """
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, projected: Tensor, initial: Tensor, gate: Gate
-    ) -> tuple[Tensor, Tensor]:
-        wide = state_dtype(projected.dtype)
-        *gate_parts, candidate = projected.to(wide).chunk(NUM_PROJECTIONS[gate], dim=2)
-        forget, gates = _forget_gate(gate_parts, gate)
-        # g(c) = max(sigmoid(c), c + 1/2): they meet at 0, where sigmoid has the lesser slope.
-        value = torch.sigmoid(candidate)
-        torch.maximum(value, candidate + 0.5, out=value)
-        hidden = torch.empty_like(value)
-        _run(forget, value, initial.to(wide), hidden)
-        last = hidden[:, -1].clone()
-        hidden = hidden.to(projected.dtype)
-        ctx.save_for_backward(initial, value, hidden, *gates)
-        ctx.gate = gate
-        ctx.channels_last = projected.stride(2) == 1
-        return hidden, last
+    def forward(ctx: FunctionCtx, joined: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        count = joined.shape[2] // initial.shape[1]
+        wide = state_dtype(joined.dtype)
+        kept = [_empty(joined, initial.shape[1], wide) for _ in range(2 if count == 2 else 4)]
+        hidden, last = torch.empty_like(kept[0]), initial.to(wide, copy=True)
+        pieces = _pieces(hidden)
+        room = torch.empty_like(hidden[pieces[0]])
+        for rows, steps in pieces:
+            parts = [leaf[rows, steps] for leaf in kept]
+            space = room[: len(parts[0]), : parts[0].shape[1]]
+            _open_gates(joined[rows, steps].chunk(count, dim=2), parts, space)
+            _run(parts[0], parts[1], last[rows], hidden[rows, steps])
+            last[rows] = hidden[rows, steps.stop - 1]
+        ctx.save_for_backward(hidden, *kept)
+        return hidden.to(joined.dtype), last
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: FunctionCtx, grad_hidden: Tensor, grad_last: Tensor
-    ) -> tuple[Tensor, Tensor, None]:
-        initial, value, hidden, *gates = ctx.saved_tensors
-        forget = gates[0] if len(gates) == 1 else gates[0] / (gates[0] + gates[1])
-        grad = torch.empty_like(value)
-        _run_backwards(forget, grad_hidden.to(value.dtype), grad_last, grad)
-        grad_initial = (forget[:, 0] * grad[:, 0]).to(initial.dtype)
-
-        # dh/df is the state before the step less the candidate's value; dh/dg is 1 - f.
-        gain = torch.empty_like(value)
-        torch.sub(initial.to(value.dtype), value[:, 0], out=gain[:, 0])
-        torch.sub(hidden[:, :-1], value[:, 1:], out=gain[:, 1:])
-        gain.mul_(grad)
-        grad.addcmul_(grad, forget, value=-1.0)
-
-        grad_projected, parts = _empty_projected(value, ctx.gate, ctx.channels_last)
-        _gate_grads(parts[:-1], gain, forget, gates)
-        _candidate_grad(parts[-1], grad, value)
-        return grad_projected.to(hidden.dtype), grad_initial, None
-
-
-def _forget_gate(parts: list[Tensor], gate: Gate) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The forget gate f, and what the backward pass needs of the gates: f, or both of the LSTM."""
-    if gate == "lstm":
-        forget, enter = (torch.sigmoid(part).clamp_min_(SMALLEST_GATE) for part in parts)
-        return forget / (forget + enter), (forget, enter)
-    logit = -parts[0] if gate == "gru" else parts[0] - parts[1]
-    forget = logit.sigmoid_()
-    return forget, (forget,)
+    def backward(ctx: FunctionCtx, grad_hidden: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, *kept = ctx.saved_tensors
+        count = 2 if len(kept) == 2 else 3
+        grad_joined = _empty(hidden, count * hidden.shape[2], grad_hidden.dtype)
+        grad_state = grad_last.clone()
+        pieces = _pieces(hidden)
+        rooms = [torch.empty_like(hidden[pieces[0]]) for _ in range(3)]
+        for rows, steps in reversed(pieces):
+            forget, value, *gates = (leaf[rows, steps] for leaf in kept)
+            grad, gain, room = (leaf[: len(value), : value.shape[1]] for leaf in rooms)
+            _run_backwards(forget, grad_hidden[rows, steps].to(value.dtype), grad_state[rows], grad)
+            torch.mul(forget[:, 0], grad[:, 0], out=grad_state[rows])
+            # The candidate's share is (1 - f) G. That of d is f (1 - f) (h_{t-1} - g) G, and
+            # f (h_{t-1} - g) is h_t - g.
+            grad.addcmul_(grad, forget, value=-1.0)
+            torch.sub(hidden[rows, steps], value, out=gain).mul_(grad)
+            *logits, candidate = grad_joined[rows, steps].chunk(count, dim=2)
+            candidate.copy_(_candidate_grad(grad, value, room))
+            if gates:  # d = log sigmoid(a) - log sigmoid(b)
+                logits[0].copy_(torch.addcmul(gain, gain, gates[0], value=-1.0, out=room))
+                gain.neg_().addcmul_(gain, gates[1], value=-1.0)
+            logits[-1].copy_(gain)
+        return grad_joined, grad_state
 
 
-def _gate_grads(
-    parts: list[Tensor], grad_forget: Tensor, forget: Tensor, gates: list[Tensor]
-) -> None:
-    """Write the gradients of the gates' logits into `parts`, given that of f (overwritten)."""
-    sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-    if len(gates) == 2:  # lstm: dd/da = 1 - sigmoid(a), dd/db = sigmoid(b) - 1
-        grad_logit = sigmoid_backward(grad_forget, forget, grad_input=grad_forget)
-        torch.addcmul(grad_logit, grad_logit, gates[0], value=-1.0, out=parts[0])
-        grad_logit.neg_()
-        torch.addcmul(grad_logit, grad_logit, gates[1], value=-1.0, out=parts[1])
-    elif len(parts) == 2:  # explstm: d = a - b
-        sigmoid_backward(grad_forget, forget, grad_input=parts[0])
-        torch.neg(parts[0], out=parts[1])
-    else:  # gru: d = -k
-        sigmoid_backward(grad_forget.neg_(), forget, grad_input=parts[0])
+def _pieces(hidden: Tensor) -> list[tuple[slice, slice]]:
+    """A batch of sequences cut in (rows, steps), in order of time; on a CPU each fits in cache."""
+    batch, num_steps = hidden.shape[:2]
+    rows, steps = batch, num_steps
+    if hidden.device.type == "cpu":
+        steps_in_piece = max(1, PIECE_ELEMENTS * batch * num_steps // max(1, hidden.numel()))
+        # Steps of one row lie side by side in memory, rows of one step do not.
+        rows, steps = max(1, steps_in_piece // num_steps), min(num_steps, steps_in_piece)
+    return [
+        (slice(row, min(row + rows, batch)), slice(step, min(step + steps, num_steps)))
+        for row in range(0, batch, rows)
+        for step in range(0, num_steps, steps)
+    ]
 
 
-def _candidate_grad(part: Tensor, grad: Tensor, value: Tensor) -> None:
-    """Write dg/dc * grad into `part`: grad where c >= 0, grad g (1 - g) below.
+def _empty(like: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """A dense tensor of another number of channels and dtype, in the same memory format."""
+    batch, steps, _, height, width = like.shape
+    if like.stride(2) != 1:
+        return like.new_empty(batch, steps, channels, height, width, dtype=dtype)
+    return like.new_empty(batch, steps, height, width, channels, dtype=dtype).movedim(-1, 2)
+
+
+def _open_gates(sources: Sequence[Tensor], parts: Sequence[Tensor], room: Tensor) -> None:
+    """Forget gate, g(c) and the LSTM's sigmoids into `parts`, from logits and candidate."""
+    *logits, candidate = sources
+    forget, value, *gates = parts
+    # g(c) = max(sigmoid(c), c + 1/2): they meet at 0, where sigmoid has the lesser slope.
+    torch.add(value.copy_(candidate), 0.5, out=room)
+    torch.maximum(value.sigmoid_(), room, out=value)
+    for gate, logit in zip(gates or (forget,), logits, strict=True):
+        gate.copy_(logit).sigmoid_()
+    if gates:
+        torch.add(*gates, out=room).clamp_min_(SMALLEST_GATES)
+        torch.div(gates[0], room, out=forget)
+
+
+def _candidate_grad(grad: Tensor, value: Tensor, room: Tensor) -> Tensor:
+    """dg/dc * grad, in `room`: grad where c >= 0, grad g (1 - g) below; `grad` is overwritten.
 
     Without a branch: min(g, 1/2) has the slope 1/4 where c >= 0, and three quarters are added.
     """
-    below = torch.ops.aten.sigmoid_backward(grad, value.clamp_max(0.5))
-    above = torch.ops.aten.threshold_backward(grad, value, BELOW_HALF)
-    torch.add(below, above, alpha=0.75, out=part)
-
-
-def _empty_projected(value: Tensor, gate: Gate, channels_last: bool) -> tuple[Tensor, list[Tensor]]:
-    """Room for the gradient of `projected`, in its memory format, and its parts."""
-    batch, steps, channels, height, width = value.shape
-    channels *= NUM_PROJECTIONS[gate]
-    if channels_last:
-        empty = value.new_empty(batch, steps, height, width, channels).permute(0, 1, 4, 2, 3)
-    else:
-        empty = value.new_empty(batch, steps, channels, height, width)
-    return empty, list(empty.chunk(NUM_PROJECTIONS[gate], dim=2))
+    torch.clamp_max(value, 0.5, out=room)
+    torch.ops.aten.sigmoid_backward.grad_input(grad, room, grad_input=room)
+    torch.ops.aten.threshold_backward.grad_input(grad, value, BELOW_HALF, grad_input=grad)
+    return room.add_(grad, alpha=0.75)
 
 
 def _two_levels(like: Tensor) -> bool:
