@@ -16,12 +16,13 @@ questions that the run asks about the video, since they share its memory.
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from eval.benchmarks.prompts import distinct
 from eval.models.base import ModelSettings, Session, VideoModel, VideoRequest
 from eval.models.frames import Frames, open_frames, plan_frames, start_decoding
 from eval.records import Prompt, Reply, Sample
@@ -202,13 +203,13 @@ class _TimeVLMSession(Session):
         return _text_reply(answer)
 
     def _choose(self, sample: Sample) -> Reply:
-        distinct = _distinct(sample.options)
-        if len(distinct) < 2:
+        places = distinct(sample.options)
+        if len(places) < 2:
             return Reply(raw=sample.options[0], choice=0, confidence=1.0)
-        texts = [sample.options[index] for index in distinct]
+        texts = [sample.options[index] for index in places]
         answer = self._vlm.ask(self._memory, sample.question, choices=texts, seed=self._model.seed)
-        reply = replace(_text_reply(answer), choice=distinct[answer.choice])
-        if len(distinct) < len(sample.options):
+        reply = replace(_text_reply(answer), choice=places[answer.choice])
+        if len(places) < len(sample.options):
             note = "options with equal texts: the first of them stands for all"
             reply = replace(reply, warnings=(*reply.warnings, note))
         return reply
@@ -344,11 +345,3 @@ def _text_reply(answer: Answer) -> Reply:
         evidence=tuple((span.start, span.end) for span in answer.evidence),
         warnings=answer.warnings,
     )
-
-
-def _distinct(options: Sequence[str]) -> list[int]:
-    """Indices of options that differ in more than case, blanks and closing punctuation."""
-    first: dict[str, int] = {}
-    for index, text in enumerate(options):
-        first.setdefault(" ".join(text.lower().split()).rstrip(".,;:!? "), index)
-    return list(first.values())
