@@ -423,3 +423,13 @@ def test_identity_differs_wherever_frames_could():
     identities = [str(p.identity()) for p in (prefilter, *others)]
     assert len(set(identities)) == len(identities)
     assert prefilter.about("nothing here").identity() == prefilter.identity()
+
+
+def test_the_budget_stays_inside_a_range_that_ends_before_the_video(tmp_path):
+    path = write_mp4(tmp_path / "calm.mp4", 60, fps=4)
+    prefilter = novelty_prefilter(rules=SegmentRules(min_seconds=1000.0))
+    memory = tiny_vlm().watch(path, fps=4.0, end=5.0, max_frames=10, prefilter=prefilter)
+    # Without segments the frames are spread evenly, and over the asked five seconds alone.
+    assert memory.num_frames == 10
+    assert float(memory.frame_seconds[-1]) < 5.0
+    assert memory.video_end == 5.0

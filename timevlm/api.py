@@ -151,9 +151,10 @@ class TimeVLM:
         with open_video(
             path, decoded, limits=limits, batch_size=FRAMES_PER_BATCH, isolate=isolate
         ) as reader:
-            memory = self._watch_chosen(
-                reader, plan, progress, prefilter, end_seconds=reader.info.end_seconds
-            )
+            asked_end = reader.info.end_seconds
+            if plan.end is not None:
+                asked_end = min(asked_end, plan.end)
+            memory = self._watch_chosen(reader, plan, progress, prefilter, end_seconds=asked_end)
             planned = len(reader.planned_seconds)
             missing = planned - reader.frames_decoded
             lost = [f"{missing} of {planned} frames could not be decoded"]
@@ -161,13 +162,11 @@ class TimeVLM:
             if reader.info.has_audio:
                 warnings.append(AUDIO_IGNORED)
             last = float(memory.frame_seconds[-1])
-            asked_end = reader.info.end_seconds if plan.end is None else plan.end
-            video_end = max(last, min(reader.info.end_seconds, asked_end))
             return replace(
                 memory,
                 video_path=str(path),
                 video_sha256=file_sha256(path),
-                video_end=video_end,
+                video_end=max(last, asked_end),
                 timings=replace(memory.timings, decode=reader.decode_seconds),
                 warnings=tuple(warnings),
             )
