@@ -140,6 +140,10 @@ class TimeVLMProcessor(ProcessorMixin):
         """An answer and the end of its turn."""
         return [*self._plain(text), self.end_token_id]
 
+    def num_answer_tokens(self, text: str) -> int:
+        """Tokens of an answer's text, or of a beginning of it that ends with a word."""
+        return len(self._plain(text))
+
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """The words of `text` that have to be spelled byte by byte, each once, in their order.
 

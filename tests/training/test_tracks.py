@@ -61,7 +61,7 @@ def test_watching_for_tracks_gives_the_same_state(transv, layer):
     batch, labels = batch_and_labels(model)
     with torch.no_grad():
         plain = objective.watch(batch).consolidated()
-        state, loss, targets = objective.watch_tracking(batch, labels)
+        state, loss, targets, seconds = objective.watch_tracking(batch, labels)
     expected = state_tensors(plain)
     for name, tensor in state_tensors(state).items():
         assert torch.equal(tensor, expected[name]), name
@@ -70,7 +70,7 @@ def test_watching_for_tracks_gives_the_same_state(transv, layer):
     for compression in model.config.llm.transv:
         if compression.layer < layer:
             kept = kept_counts(compression, batch.video_lengths, kept)
-    assert targets.shape[1] == int(kept.max())
+    assert targets.shape[1] == int(kept.max()) == seconds.shape[1]
     if state.held_video.parts:
         tokens, _ = state.held_video.merged()
         assert float(objective.tracks(tokens, targets).detach()) == float(loss)
@@ -141,3 +141,19 @@ def test_rows_about_no_one_object_ask_for_nothing():
     absent = Turn(family="colour", prompt="What colour is the star?", answer="green")
     unseen = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(absent)]))
     assert float(nothing) == float(unseen) == 0.0
+
+
+@pytest.mark.parametrize("transv", [(UNIFORM, ATTENTION), (UNIFORM,)])
+def test_captions_teach_the_deep_attention_where_it_ranks(transv):
+    model = tiny_model(transv)
+    objective = AnswerObjective(model, tiny_processor().prefix_ids())
+    batch, labels = batch_and_labels(model)
+    losses = objective(batch, labels)
+    mixer = model.llm.backbone.layers[4].mixer
+    if len(transv) == 1:
+        assert float(losses.phrases) == 0.0
+        return
+    (grad,) = torch.autograd.grad(losses.phrases, mixer.q_proj.weight)
+    assert float(losses.phrases.detach()) > 0
+    assert float(grad.abs().sum()) > 0
+    assert float(objective(batch).phrases) == 0.0  # without labels nothing is known to attend to

@@ -22,6 +22,7 @@ from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.kinds import BASIC, Kinds, Level, kinds_of
+from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens
 from timevlm.training.turns import Turn, make_turns
 
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
@@ -85,7 +86,8 @@ class Batch:
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
     rank_index (R,) place of the last prompt token; asked (R, shapes + colours) bool: what the
     object that a row asks for looks like, as far as its text says; none where it asks for no one;
-    frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,).
+    frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,); phrases: the words
+    of captions and what they tell of.
     """
 
     pixels: Tensor
@@ -99,6 +101,7 @@ class Batch:
     asked: Tensor
     frame_seconds: Tensor
     frame_counts: Tensor
+    phrases: PhraseTokens
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -180,6 +183,7 @@ def encode_turns(
     rng = random.Random(f"rows:{seed}:{samples[0].spec.seed}")
     rows: list[tuple[int, list[int], int]] = []
     asked: list[list[bool]] = []
+    phrases = []
     for v, sample in enumerate(samples):
         turns = make_turns(
             sample.spec, sample.timestamps, sample.shift, seed, config.turns_per_video
@@ -191,6 +195,9 @@ def encode_turns(
                 history = [(earlier.prompt, earlier.answer)]
             rows.append((v, *_encode_row(processor, turn, history)))
             asked.append(asked_looks(turn, config.kinds))
+            if turn.family == "caption":
+                found = caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
+                phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
     position = torch.arange(text_ids.shape[1])
@@ -208,6 +215,7 @@ def encode_turns(
         asked=torch.tensor(asked),
         frame_counts=torch.tensor([len(s.seconds) for s in samples]),
         frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
+        phrases=phrase_tokens(phrases, config.kinds),
     )
 
 
@@ -216,7 +224,9 @@ def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> list[bool]:
     names = (*kinds.shapes, *kinds.colours)
     if turn.family not in kinds.one_object_families:
         return [False] * len(names)
-    words = set(re.findall("[a-z]+", f"{turn.prompt} {turn.answer}".lower()))
+    # "In a circle" is a motion, not the shape.
+    text = f"{turn.prompt} {turn.answer}".lower().replace("in a circle", "")
+    words = set(re.findall("[a-z]+", text))
     return [name in words for name in names]
 
 

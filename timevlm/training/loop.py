@@ -105,6 +105,7 @@ WHOLE_AFTER = 0.9  # of the time: from then on videos are as long as they may be
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
 LOOKUP_WEIGHT = 0.5  # of the loss of not attending to the object asked for
+PHRASE_WEIGHT = 0.2  # of the same in captions, whose every word asks
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -302,10 +303,11 @@ def answer_phase(
             **answer_accuracy(batch, losses.predicted, losses.counted),
         }
         parts = {"answer": losses.answers, "align": aligned, "track": losses.tracks}
-        parts["lookup"] = losses.lookups
+        parts |= {"lookup": losses.lookups, "phrase": losses.phrases}
         numbers |= {f"{name}_loss": float(value.detach()) for name, value in parts.items()}
         loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
-        return loss + LOOKUP_WEIGHT * losses.lookups, numbers
+        loss = loss + LOOKUP_WEIGHT * losses.lookups + PHRASE_WEIGHT * losses.phrases
+        return loss, numbers
 
     with pieces:
         run_phase(objective, step_fn, config, folder)

@@ -8,25 +8,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.llm.attention import rank_keys
 from timevlm.llm.config import MLP, HybridConfig
-from timevlm.llm.state import HybridState
+from timevlm.llm.state import HybridState, compact_rows
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
 from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels
-from timevlm.training.tracks import TrackHead, drop_as_read, lookup_loss, track_targets
+from timevlm.training.phrases import PhraseTokens
+from timevlm.training.tracks import (
+    TrackHead,
+    drop_as_read,
+    lookup_loss,
+    phrase_loss,
+    track_targets,
+)
 
 
 class Losses(NamedTuple):
     """Losses of a batch, and how well greedy decoding under teacher forcing would do.
 
-    answers, tracks and lookups are scalars; predicted (R, Lt) next tokens, counted (R, Lt) which
-    of them are asked for.
+    answers, tracks, lookups and phrases are scalars; predicted (R, Lt) next tokens, counted (R, Lt)
+    which of them are asked for.
     """
 
     answers: Tensor
     tracks: Tensor
     lookups: Tensor
+    phrases: Tensor
     predicted: Tensor
     counted: Tensor
 
@@ -64,8 +73,8 @@ class AnswerObjective(nn.Module):
 
     def watch_tracking(
         self, batch: Batch, labels: PatchLabels
-    ) -> tuple[HybridState, Tensor, Tensor]:
-        """As `watch`, the loss of saying what each kept token's object is and does, and that.
+    ) -> tuple[HybridState, Tensor, Tensor, Tensor]:
+        """As `watch`, the loss of saying what each kept token's object is and does, that, and when.
 
         Asked are the tokens that wait for the question or, in a model that does not rank, those
         that come to its last layer that mixes tokens.
@@ -80,21 +89,24 @@ class AnswerObjective(nn.Module):
         with outputs_of(model.llm.backbone.layers[layer - 1]) as outputs:
             state = self.watch(batch, features).consolidated()
         is_frame = batch.video_ids == model.config.frame_token_id
+        when = batch.frame_seconds.to(soft)[:, None, None].expand(-1, soft.shape[1], -1)
+        soft = torch.cat([soft, when], dim=-1)
         targets = soft.new_zeros(*batch.video_ids.shape, soft.shape[-1])
         targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))
         dropped = [c for c in config.transv if c.layer < layer]
         targets = drop_as_read(targets, batch.video_lengths, dropped)
+        targets, seconds = targets[..., :-1], targets[..., -1]
         # The prefix is read first, the videos in one piece after it.
-        return state, self.tracks(outputs[-1][0], targets), targets
+        return state, self.tracks(outputs[-1][0], targets), targets, seconds
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
-        tracking = lookup = batch.pixels.new_zeros((), dtype=torch.float32)
-        tokens = None
+        tracking = lookup = told = batch.pixels.new_zeros((), dtype=torch.float32)
+        seen = None
         if labels is None:
             state = self.watch(batch).consolidated()
         else:
-            state, tracking, tokens = self.watch_tracking(batch, labels)
+            state, tracking, *seen = self.watch_tracking(batch, labels)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
@@ -106,9 +118,10 @@ class AnswerObjective(nn.Module):
             width = int(batch.text_lengths[rows].max())
             x = self.model.llm.embed(batch.text_ids[rows, :width])
             forked = state.select_rows(batch.row_video[rows])
-            out = self.model.llm.read_prompt(
-                x, forked, batch.text_lengths[rows], batch.rank_index[rows]
-            )
+            with self._deep_inputs() as inputs:
+                out = self.model.llm.read_prompt(
+                    x, forked, batch.text_lengths[rows], batch.rank_index[rows]
+                )
             here = counted[rows, :width]
             logits = self.model.llm.logits(out.hidden[here])
             each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
@@ -116,12 +129,50 @@ class AnswerObjective(nn.Module):
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
             best[here] = logits.detach().argmax(dim=-1)
             predicted[rows, :width] = best
-            if tokens is not None and out.state.ranking is not None:
-                seen = tokens[batch.row_video[rows]]
+            if seen is not None and out.state.ranking is not None:
+                tokens, seconds = (each[batch.row_video[rows]] for each in seen)
                 asked = batch.asked[rows]
-                lookup = lookup + lookup_loss(out.state.ranking, seen, asked, self.kinds)
+                lookup = lookup + lookup_loss(out.state.ranking, tokens, asked, self.kinds)
+                phrases = batch.phrases.of_rows(rows)
+                kept = out.state.kept
+                tokens, seconds = (
+                    compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows]
+                    for each in (tokens, seconds)
+                )
+                attention = self._attention(inputs[0], kept.sum(dim=1), phrases)
+                told = told + phrase_loss(attention, tokens, seconds, phrases, self.kinds)
         lookup = lookup / len(batch.row_video)
-        return Losses(total / weight.sum(), tracking, lookup, predicted, counted)
+        told = told / max(1, len(batch.phrases.rows))
+        return Losses(total / weight.sum(), tracking, lookup, told, predicted, counted)
+
+    @contextmanager
+    def _deep_inputs(self) -> Iterator[list[Tensor]]:
+        """What comes to the attention that only sees the vision tokens that a question kept."""
+        inputs: list[Tensor] = []
+        config = self.model.config.llm
+        if config.split_layer == config.num_layers:
+            yield inputs
+            return
+        mixer = self.model.llm.backbone.layers[config.split_layer].mixer
+        handle = mixer.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+        try:
+            yield inputs
+        finally:
+            handle.remove()
+
+    def _attention(self, x: Tensor, num_kept: Tensor, phrases: PhraseTokens) -> Tensor:
+        """How each token of the phrases attends to its row's kept vision tokens, (P, T).
+
+        x (R, L, D) are rows as the deep attention reads them: prefix, `num_kept (R,)` vision
+        tokens, text.
+        """
+        first, rows = len(self.prefix_ids), phrases.rows
+        video_end = first + num_kept[rows]
+        query = x[rows, video_end + phrases.places]
+        context = x[:, first : first + int(num_kept.max())]
+        place = torch.arange(context.shape[1], device=x.device)
+        mixer = self.model.llm.backbone.layers[self.model.config.llm.split_layer].mixer
+        return rank_keys(mixer, query, context[rows], place < num_kept[rows, None])
 
 
 def track_layer(config: HybridConfig) -> int:

@@ -15,10 +15,12 @@ from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
 from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
+from timevlm.training.phrases import PhraseTokens, inside_spans
 
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
 MOVE_SCALE, MOVE_WEIGHT = 8.0, 4.0
+MIN_SHOWN = 0.3  # share of a token's patches from which on it shows an object
 
 
 class TrackHead(nn.Module):
@@ -74,19 +76,41 @@ def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor, kinds: Kinds = 
     gives them, after merging and dropping; asked (R, shapes + colours) bool. Rows that ask for no
     one object, or for one that no token shows, count nothing.
     """
-    tokens = targets[:, : ranking.shape[1]]
+    wanted = wanted_tokens(targets[:, : ranking.shape[1]], asked, kinds)
+    counts = asked.any(dim=1) & (wanted.amax(dim=1) > MIN_SHOWN)
+    found = (ranking * wanted).sum(dim=1)[counts]
+    return -(found + 1e-4).log().sum()
+
+
+def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
+    """How far each token shows the object asked for: targets (R, T, K), asked (R, looks) -> (R, T).
+
+    Where no shape (or no colour) is named, any will do, but no background.
+    """
     num_shapes, num_colours = len(kinds.shapes), len(kinds.colours)
-    shapes = tokens[..., :num_shapes]
-    colours = tokens[..., num_shapes + 1 : num_shapes + 1 + num_colours]
-    wanted = torch.ones_like(ranking)
+    shapes = targets[..., :num_shapes]
+    colours = targets[..., num_shapes + 1 : num_shapes + 1 + num_colours]
+    wanted = targets.new_ones(targets.shape[:2])
     for looks, named in zip(
         (shapes, colours), asked.split((num_shapes, num_colours), 1), strict=True
     ):
         fits = (looks * named[:, None]).sum(dim=-1)
-        # Not naming a colour (or shape) allows any, but no background.
         wanted = wanted * torch.where(named.any(dim=1, keepdim=True), fits, looks.sum(dim=-1))
-    counts = asked.any(dim=1) & (wanted.amax(dim=1) > 0.3)
-    found = (ranking * wanted).sum(dim=1)[counts]
+    return wanted
+
+
+def phrase_loss(
+    attention: Tensor, targets: Tensor, seconds: Tensor, asked: PhraseTokens, kinds: Kinds = BASIC
+) -> Tensor:
+    """Sum over tokens of captions of -log of the attention on the object that they tell of.
+
+    attention (P, T) from each of the P tokens of `asked` to kept vision tokens; targets (P, T, K)
+    and seconds (P, T) of those. The object has to look as told and to be in the scene told of; a
+    token whose object no vision token shows counts nothing.
+    """
+    wanted = wanted_tokens(targets, asked.looks, kinds) * inside_spans(seconds, asked.spans)
+    counts = wanted.amax(dim=1) > MIN_SHOWN
+    found = (attention * wanted).sum(dim=1)[counts]
     return -(found + 1e-4).log().sum()
 
 

@@ -1,0 +1,65 @@
+"""Words of captions know which object, in which scene, they tell of."""
+
+import pytest
+import torch
+
+from tests.training.test_tracks import looks_of
+from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.tasks.captioning import format_captions
+from timevlm.training.batches import BatchConfig, encode_turns, sample_videos
+from timevlm.training.kinds import BASIC
+from timevlm.training.nano import build_processor
+from timevlm.training.phrases import caption_phrases, phrase_tokens
+from timevlm.training.tracks import phrase_loss
+
+CAPTIONS = [
+    (0.0, 9.0, "a small blue star grows, a red ring that turns pink spins and the camera pans"),
+    (10.0, 14.5, "a red ring moves in a circle"),
+]
+LOOKS = (*SHAPES, *COLOURS)
+
+
+def test_phrases_cover_the_words_that_tell_of_an_object():
+    processor = build_processor()
+    answer = format_captions(CAPTIONS)
+    ids = processor.answer_ids(answer)
+    phrases = caption_phrases(answer, BASIC, processor.num_answer_tokens)
+    told = [processor.tokenizer.decode(ids[p.first + 1 : p.last + 2]).strip() for p in phrases]
+    assert told == [
+        "a small blue star grows",
+        "a red ring that turns pink spins",
+        "a red ring moves in a circle",
+    ]
+    named = [{name for name, has in zip(LOOKS, p.looks, strict=True) if has} for p in phrases]
+    assert named == [{"blue", "star"}, {"red", "ring", "pink"}, {"red", "ring"}]
+    spans = [(p.start_seconds, p.end_seconds) for p in phrases]
+    assert spans == [(0.0, 9.0), (0.0, 9.0), (10.0, 14.5)]
+
+
+@pytest.mark.parametrize("level", ["basic", "full"])
+def test_tokens_of_a_batch_stand_before_words_of_their_rows_answer(level):
+    config = BatchConfig(level=level, num_videos=2, turns_per_video=12)
+    batch = encode_turns(config, build_processor(level), sample_videos(config, 0), seed=0)
+    phrases = batch.phrases
+    assert len(set(phrases.rows.tolist())) == 2  # one caption a video
+    assert bool((batch.labels[phrases.rows, phrases.places + 1] >= 0).all())
+    assert bool((phrases.spans[:, 0] <= phrases.spans[:, 1]).all())
+    (row,) = set(phrases.rows[:1].tolist())
+    alone = phrases.of_rows(torch.tensor([row + 1, row]))
+    assert alone.rows.tolist() == [1] * int((phrases.rows == row).sum())
+
+
+def test_the_loss_is_the_attention_on_the_object_in_its_scene():
+    answer = format_captions([(10.0, 14.0, "a red ring blinks")])
+    (phrase,) = caption_phrases(answer, BASIC, build_processor().num_answer_tokens)
+    asked = phrase_tokens([(0, 5, phrase)], BASIC)
+    assert asked.places.tolist() == list(range(5 + phrase.first, 5 + phrase.last + 1))
+    targets = looks_of(("red", "ring"), ("red", "ring"), ("red", "star"), None)
+    targets = targets.expand(len(asked.rows), -1, -1)
+    seconds = torch.tensor([[9.0, 14.0, 12.0, 12.0]]).expand(len(asked.rows), -1)
+    attention = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).expand(len(asked.rows), -1)
+    loss = phrase_loss(attention, targets, seconds, asked)
+    expected = -len(asked.rows) * torch.tensor(0.3 + 1e-4).log()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    # An object that no kept token shows in time teaches nothing.
+    assert float(phrase_loss(attention, targets, seconds + 100.0, asked)) == 0.0

@@ -1,0 +1,125 @@
+"""A lesson for every word of a caption: to attend to the object that it tells of.
+
+A question has one object to find and one place to find it from, its last token. A caption finds one
+object after another, and from words alone it learns that late: with several scenes, what is said of
+the last of them was often seen in another one.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from timevlm.tasks.captioning import LINE_SEPARATOR, parse_captions
+from timevlm.tasks.grounding import format_span
+from timevlm.training.kinds import Kinds
+
+_BETWEEN_PHRASES = re.compile(r", (?:and )?| and ")
+# A scene's last frame is its own; answers write tenths of a second.
+_SLACK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """One object of a caption.
+
+    `first` to `last` are the tokens of the answer whose next token is a word of the phrase; `looks`
+    which shapes and colours the object has; it is told of in the scene of the frames from
+    `start_seconds` to `end_seconds`.
+    """
+
+    first: int
+    last: int
+    looks: tuple[bool, ...]
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseTokens:
+    """P tokens of a batch's texts, each about to say a word of a phrase.
+
+    rows (P,) and places (P,) of the tokens; looks (P, shapes + colours) bool; spans (P, 2) in
+    seconds.
+    """
+
+    rows: Tensor
+    places: Tensor
+    looks: Tensor
+    spans: Tensor
+
+    def to(self, device: torch.device | str) -> "PhraseTokens":
+        """The same on a device."""
+        return PhraseTokens(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def of_rows(self, rows: Tensor) -> "PhraseTokens":
+        """The tokens of the rows (N,), each with its row's place among them."""
+        found, place = (self.rows[:, None] == rows).nonzero(as_tuple=True)
+        return PhraseTokens(
+            rows=place, places=self.places[found], looks=self.looks[found], spans=self.spans[found]
+        )
+
+
+def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) -> list[Phrase]:
+    """The phrases about objects in the captions of `format_captions`.
+
+    `num_tokens` counts the tokens of a beginning of the answer. A phrase without a shape, such as
+    one about the camera, is left out.
+    """
+    phrases, before = [], ""
+    for start, end, text in parse_captions(answer):
+        before += format_span(start, end) + " "
+        place = 0
+        for words in _BETWEEN_PHRASES.split(text):
+            place = text.index(words, place)
+            looks = _looks(words, kinds)
+            if looks is not None:
+                told = before + text[:place]
+                phrases.append(
+                    Phrase(
+                        first=num_tokens(told.rstrip()) - 1,
+                        last=num_tokens(told + words) - 2,
+                        looks=looks,
+                        start_seconds=start,
+                        end_seconds=end,
+                    )
+                )
+            place += len(words)
+        before += text + LINE_SEPARATOR
+    return phrases
+
+
+def _looks(phrase: str, kinds: Kinds) -> tuple[bool, ...] | None:
+    """The first shape and all colours: an object may change its colour or move in a circle."""
+    words = phrase.split()
+    shape = next((word for word in words if word in kinds.shapes), None)
+    if shape is None:
+        return None
+    return (*(name == shape for name in kinds.shapes), *(name in words for name in kinds.colours))
+
+
+def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> PhraseTokens:
+    """Every token of the phrases; each comes with its row and the place where its answer begins."""
+    tokens = [
+        (row, start + place, phrase)
+        for row, start, phrase in phrases
+        for place in range(phrase.first, phrase.last + 1)
+    ]
+    looks = torch.zeros(len(tokens), len(kinds.shapes) + len(kinds.colours), dtype=torch.bool)
+    for i, (_, _, phrase) in enumerate(tokens):
+        looks[i] = torch.tensor(phrase.looks)
+    spans = [(phrase.start_seconds, phrase.end_seconds) for _, _, phrase in tokens]
+    return PhraseTokens(
+        rows=torch.tensor([row for row, _, _ in tokens], dtype=torch.long),
+        places=torch.tensor([place for _, place, _ in tokens], dtype=torch.long),
+        looks=looks,
+        spans=torch.tensor(spans, dtype=torch.float32).reshape(-1, 2),
+    )
+
+
+def inside_spans(seconds: Tensor, spans: Tensor) -> Tensor:
+    """Which of the times (P, T) lie in the spans (P, 2), ends included: (P, T) bool."""
+    start, end = spans[:, :1] - _SLACK_SECONDS, spans[:, 1:] + _SLACK_SECONDS
+    return (seconds >= start) & (seconds <= end)
