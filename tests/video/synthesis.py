@@ -28,6 +28,7 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     muxer_options: dict[str, str] = field(default_factory=dict)
     turn: int = 0  # clockwise quarter turns before encoding, undone by the file's metadata
+    mirrored: bool = False  # mirrored left to right after the turns, undone by the metadata too
 
     @property
     def seconds(self) -> np.ndarray:
@@ -82,11 +83,14 @@ def write(path: Path, recipe: Recipe) -> Path:
         stream.pix_fmt = "yuvj420p" if recipe.codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = recipe.time_base
         stream.codec_context.thread_count = 1
-        if recipe.turn:
+        if recipe.mirrored:  # PyAV mirrors after rotating, which is rotating the other way after
+            stream.set_display_rotation(-90 * recipe.turn, hflip=True)
+        elif recipe.turn:
             stream.set_display_rotation(90 * recipe.turn)
         for number, tick in enumerate(recipe.ticks):
-            picture = np.ascontiguousarray(np.rot90(paint(number), -recipe.turn))
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            picture = np.rot90(paint(number), -recipe.turn)
+            picture = picture[:, ::-1] if recipe.mirrored else picture
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = tick, recipe.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

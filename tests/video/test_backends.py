@@ -49,18 +49,35 @@ def test_an_absent_backend_names_its_install_command(
 
 
 @pytest.mark.parametrize("backend", OPTIONAL)
+@pytest.mark.parametrize(
+    ("recipe", "complaint"),
+    [
+        (
+            Recipe(
+                ticks=constant_rate(30, start=250), codec="libx265", options=x265(), suffix="ts"
+            ),
+            "returns wrong frames for hevc in mpegts: use backend pyav",
+        ),
+        (
+            Recipe(ticks=constant_rate(12), options=x264(), turn=1, mirrored=True),
+            "cannot mirror the pictures of .*: use backend pyav",
+        ),
+    ],
+    ids=["hevc_ts", "mirrored"],
+)
 def test_files_that_a_backend_gets_wrong_are_refused(
-    make_file: object, backend: str, monkeypatch: pytest.MonkeyPatch
+    make_file: object,
+    backend: str,
+    recipe: Recipe,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from timevlm.video import backends
 
     monkeypatch.setattr(backends, "load_backend", lambda name: backends)
-    recipe = Recipe(
-        ticks=constant_rate(30, start=250), codec="libx265", options=x265(), suffix="ts"
-    )
-    path = make_file("backend_hevc_ts", recipe)
+    path = make_file(f"backend_refused_{recipe.codec}", recipe)
     with (
-        pytest.raises(VideoError, match="returns wrong frames for hevc in mpegts"),
+        pytest.raises(VideoError, match=f"{backend} {complaint}"),
         open_video(path, SamplingPlan(), backend=backend) as reader,
     ):
         list(reader)

@@ -22,7 +22,12 @@ from tests.video.synthesis import (
 )
 from timevlm.video import DecodeLimits, SamplingPlan, open_video, probe
 from timevlm.video.index import build_index
-from timevlm.video.picture import DecodeReport, PictureConverter
+from timevlm.video.picture import (
+    DecodeReport,
+    Orientation,
+    PictureConverter,
+    orientation_of_matrix,
+)
 from timevlm.video.planned import IndexLiesError, decode_planned, plan_runs
 from timevlm.video.sequential import decode_sequential
 
@@ -210,17 +215,45 @@ def test_batching_and_isolation_change_nothing(
     assert pixels.shape[1:] == (3, 64, 96)
 
 
-@pytest.mark.parametrize("turn", [1, 2, 3])
-def test_rotation_is_applied(make_file: object, turn: int) -> None:
-    recipe = Recipe(ticks=constant_rate(12), options=x264(), turn=turn)
-    path = make_file(f"turned_{turn}", recipe)
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_orientation_is_applied(make_file: object, turn: int, mirrored: bool) -> None:
+    recipe = Recipe(ticks=constant_rate(12), options=x264(), turn=turn, mirrored=mirrored)
+    path = make_file(f"turned_{turn}_{mirrored}", recipe)
     info = probe(path)
     assert (info.width, info.height) == (WIDTH, HEIGHT)
-    assert info.rotation_degrees % 360 == 90 * turn
+    assert (info.rotation_degrees, info.mirrored) == (90 * turn, mirrored)
     for resolution in (None, (48, 64)):
-        pixels, _ = collect(path, SamplingPlan(resolution=resolution))
+        pixels, _ = collect(path, SamplingPlan(resolution=resolution), isolate=mirrored)
         assert read_numbers(pixels) == list(range(12))
         assert tuple(pixels.shape[-2:]) == (resolution or (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_an_orientation_sends_points_where_its_matrix_does(turn: int, mirrored: bool) -> None:
+    picture = np.arange(6).reshape(2, 3, 1)
+    for x, y, scale in ((1, 0, 1.0), (0, 1, 0.4), (2, 1, 3.0)):
+        moved = Orientation(turn, mirrored).apply(picture)
+        row, column = np.argwhere(moved[:, :, 0] == picture[y, x, 0])[0]
+        cosine, sine = round(np.cos(turn * np.pi / 2)), round(np.sin(turn * np.pi / 2))
+        first = -1 if mirrored else 1
+        matrix = scale * np.asarray([[first * cosine, -first * sine], [sine, cosine]])
+        # Corners of the moved picture lie where the matrix sends those of the stored one.
+        corners = np.asarray([[0, 0], [2, 0], [0, 1], [2, 1]]) @ matrix
+        np.testing.assert_allclose(
+            [x, y] @ matrix - corners.min(axis=0), scale * np.asarray([column, row])
+        )
+        flat = [*matrix[0] * 65536, 0, *matrix[1] * 65536, 0, 0, 0, 1 << 30]
+        assert orientation_of_matrix([round(v) for v in flat]) == Orientation(turn, mirrored)
+
+
+def test_a_display_matrix_is_rounded_to_the_nearest_orientation() -> None:
+    tilted = [round(65536 * v) for v in (np.cos(0.6), -np.sin(0.6), np.sin(0.6))]
+    assert orientation_of_matrix([*tilted[:2], 0, tilted[2], tilted[0], 0, 0, 0, 0]) == (
+        Orientation()
+    )
+    assert orientation_of_matrix([0] * 9) == Orientation()
 
 
 def test_edit_list_hides_its_frames(make_file: object) -> None:

@@ -3,8 +3,8 @@
 The frames to read and their times always come from our own index; a backend only turns them into
 pictures, and what it returns is checked against the index time by time. Files for which a backend
 is known to return wrong pictures are refused instead: decord on HEVC, AV1 and transport streams,
-torchcodec on VP9, AV1 and transport streams (checked with painted frame numbers, decord 0.6.0 and
-torchcodec 0.12.0).
+torchcodec on VP9, AV1 and transport streams, both on mirrored pictures, which they only turn
+(checked with painted frame numbers, decord 0.6.0 and torchcodec 0.12.0).
 """
 
 import importlib
@@ -55,6 +55,8 @@ def decode_with(
         raise VideoError(
             f"{name} returns wrong frames for {info.codec} in {info.container}: use backend pyav"
         )
+    if info.mirrored:
+        raise VideoError(f"{name} cannot mirror the pictures of {info.path}: use backend pyav")
     start = _decord if name == "decord" else _torchcodec
     try:
         read = start(module, index, size)

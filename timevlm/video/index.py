@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from timevlm.errors import VideoError
 from timevlm.video.limits import DecodeLimits
+from timevlm.video.picture import Orientation, orientation_of
 from timevlm.video.sequential import frame_pts, iterate_frames
 from timevlm.video.source import VideoInfo, check_file, open_container, pick_stream
 
@@ -43,7 +44,7 @@ class VideoIndex:
     gop_starts: np.ndarray
     """int64 (G,): positions of the key-frame packets, ascending, the first at 0."""
     stored_size: tuple[int, int]
-    """(height, width) before rotation."""
+    """(height, width) as decoded, before it is turned upright."""
     distrust: str | None
     """Why packets cannot be matched to frames; None if they can."""
     seekable: bool
@@ -71,8 +72,8 @@ class _Packets:
 class _FirstFrames:
     pts: list[int]
     errors: int
-    size: tuple[int, int]  # (height, width)
-    rotation_degrees: int
+    size: tuple[int, int]  # (height, width) as stored
+    orientation: Orientation
 
 
 def to_seconds(ticks: np.ndarray, time_base: Fraction) -> np.ndarray:
@@ -92,13 +93,10 @@ def build_index(path: str | os.PathLike[str], limits: DecodeLimits) -> VideoInde
     finally:
         container.close()
     first = _decode_first_frames(full, limits)
-    turned = first.rotation_degrees % 180 != 0
-    height, width = first.size[::-1] if turned else first.size
-    index = replace(
-        index,
-        info=replace(info, width=width, height=height, rotation_degrees=first.rotation_degrees),
-        stored_size=first.size,
-    )
+    turns, mirrored = first.orientation.quarter_turns, first.orientation.mirrored
+    height, width = first.size if turns % 2 == 0 else first.size[::-1]
+    info = replace(info, width=width, height=height, rotation_degrees=90 * turns, mirrored=mirrored)
+    index = replace(index, info=info, stored_size=first.size)
     index = _checked(index, first, full, limits)
     return _with_times(index, packets.last_duration, limits)
 
@@ -190,6 +188,7 @@ def _describe(
         width=context.width,
         height=context.height,
         rotation_degrees=0,
+        mirrored=False,
         codec=context.codec.canonical_name,
         container=container.format.name.split(",")[0],
         start_seconds=0.0,
@@ -220,7 +219,7 @@ def _decode_first_frames(path: str, limits: DecodeLimits) -> _FirstFrames:
     container = open_container(path)
     found: list[int] = []
     errors = 0
-    size, rotation = (0, 0), 0
+    size, orientation = (0, 0), Orientation()
     try:
         stream = pick_stream(container, path, limits)
         packets = container.demux(stream)
@@ -236,7 +235,7 @@ def _decode_first_frames(path: str, limits: DecodeLimits) -> _FirstFrames:
                 continue
             for frame in frames:
                 if size == (0, 0):
-                    size, rotation = (frame.height, frame.width), round(frame.rotation / 90) * 90
+                    size, orientation = (frame.height, frame.width), orientation_of(frame)
                 errors += frame.is_corrupt
                 pts = frame_pts(frame)
                 if pts is not None:
@@ -249,7 +248,7 @@ def _decode_first_frames(path: str, limits: DecodeLimits) -> _FirstFrames:
         raise VideoError(
             f"{path} has no timestamps: remux it, for example with ffmpeg -i IN -c copy out.mp4"
         )
-    return _FirstFrames(found, errors, size, rotation)
+    return _FirstFrames(found, errors, size, orientation)
 
 
 def _checked(index: VideoIndex, first: _FirstFrames, path: str, limits: DecodeLimits) -> VideoIndex:

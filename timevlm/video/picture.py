@@ -1,10 +1,13 @@
 """From a decoded FFmpeg frame to an upright RGB array of the size that was asked for."""
 
+import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from timevlm.video.limits import DecodeLimits
@@ -24,8 +27,44 @@ class DecodeReport:
                 self.warnings.append(text)
 
 
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes upright: mirrored left to right if so, then turned."""
+
+    quarter_turns: int = 0
+    """Counter-clockwise, 0 to 3."""
+    mirrored: bool = False
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """A view of (H, W, C) that is upright: (H, W, C), or (W, H, C) after an odd turn."""
+        return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.quarter_turns)
+
+
+def orientation_of_matrix(matrix: Sequence[int]) -> Orientation:
+    """The one of the 8 orientations that is nearest to FFmpeg's 3 x 3 display matrix, row by row.
+
+    Its first two rows and columns (a, b; c, d) send the stored point (x, y) to (ax + cy, bx + dy),
+    y pointing down. Scale and position are ignored; a matrix that flattens the picture turns
+    nothing.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    determinant = a * d - b * c
+    if determinant < 0:
+        a, b = -a, -b
+    angle = math.atan2(c - b, a + d) if determinant else 0.0
+    return Orientation(round(angle / (math.pi / 2)) % 4, determinant < 0)
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """The orientation that a frame's display matrix asks for; without one it is upright."""
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return Orientation()
+    return orientation_of_matrix(np.frombuffer(bytes(data), dtype=np.int32).tolist())
+
+
 class PictureConverter:
-    """Resizes, converts and turns frames; one per decoding thread, because it keeps FFmpeg's
+    """Resizes, converts and orients frames; one per decoding thread, because it keeps FFmpeg's
     scaler.
 
     size: (height, width) of what it returns, upright.
@@ -56,8 +95,8 @@ class PictureConverter:
                 f"the picture size changes to {frame.width}x{frame.height} inside the video; "
                 "all frames are resized to one size"
             )
-        turns = round(frame.rotation / 90) % 4
-        height, width = self._size if turns % 2 == 0 else self._size[::-1]
+        orientation = orientation_of(frame)
+        height, width = self._size if orientation.quarter_turns % 2 == 0 else self._size[::-1]
         shrinks = height <= frame.height and width <= frame.width
         rgb = self._reformatter.reformat(
             frame,
@@ -67,4 +106,4 @@ class PictureConverter:
             interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
             threads=1,
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, turns).transpose(2, 0, 1))
+        return np.ascontiguousarray(orientation.apply(rgb).transpose(2, 0, 1))

@@ -48,8 +48,11 @@ class VideoInfo:
     height: int
     """Pixels, after rotation."""
     rotation_degrees: int
-    """Counter-clockwise rotation from the file's metadata; frames are handed out with it
-    applied."""
+    """Counter-clockwise rotation from the file's metadata, 0, 90, 180 or 270; frames are handed
+    out with it applied."""
+    mirrored: bool
+    """Whether the metadata also mirrors the picture, left to right and before the rotation; frames
+    are handed out with it applied."""
     codec: str
     container: str
     start_seconds: float
