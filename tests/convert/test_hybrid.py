@@ -101,6 +101,25 @@ def test_what_cannot_be_represented_is_refused(change, message):
 
 
 @pytest.mark.parametrize(
+    "setting",
+    [
+        {"rope_theta": 10000.0},
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        {"partial_rotary_factor": 0.5},
+    ],
+)
+def test_rotary_positions_are_refused_where_the_models_code_would_use_them(setting):
+    (name,) = setting
+    for model_type in ({}, {"model_type": "bamba"}):
+        with pytest.raises(ModelError, match=f"{name}=.* rotary positions.* remove {name}"):
+            hybrid_config({**PUBLISHED, **model_type, **setting})
+    absent = dict.fromkeys(setting)
+    ignored = {**PUBLISHED, "model_type": "nemotron_h", **setting}
+    assert hybrid_config({**PUBLISHED, **absent}) == hybrid_config(ignored)
+
+
+@pytest.mark.parametrize(
     "pdrop", ["", "uni_1_0.5-attn_2_0.25", "uni_1_0.5-attndrop_4_0.25", "unidrop_1_0.5-attn_4_0.2"]
 )
 @pytest.mark.parametrize("prefix", ["backbone.", "model."])

@@ -47,6 +47,11 @@ FIXED_SETTINGS: dict[str, Any] = {
     "num_nextn_predict_layers": 0,
 }
 
+# Our attention has no positions. NemotronH's code reads none of these either, so that its own
+# configurations may carry them; in any other one they mean rotary positions (docs/decisions.md).
+ROTARY_SETTINGS = ("rope_theta", "rope_parameters", "rope_scaling", "partial_rotary_factor")
+WITHOUT_POSITIONS = "nemotron_h"
+
 # transformers lists layer types instead of NVIDIA's pattern letters.
 LAYER_LETTERS = {
     "mamba": "M",
@@ -114,6 +119,18 @@ def _pattern(published: Mapping[str, Any]) -> str:
     return pattern
 
 
+def _refuse_rotary(published: Mapping[str, Any]) -> None:
+    if published.get("model_type") == WITHOUT_POSITIONS:
+        return
+    for name in ROTARY_SETTINGS:
+        if published.get(name) is not None:
+            raise ModelError(
+                f"config {name}={published[name]!r} asks for rotary positions, which the attention "
+                f"layers here do not have: convert a model without them, or remove {name} if the "
+                "model's code does not read it"
+            )
+
+
 def hybrid_config(
     published: Mapping[str, Any], pdrop: str | None = None, *, transfer: bool = True
 ) -> HybridConfig:
@@ -127,6 +144,7 @@ def hybrid_config(
             raise ModelError(
                 f"config {name}={published[name]!r} cannot be converted, only {value!r}"
             )
+    _refuse_rotary(published)
     values = {}
     for ours, (names, default) in CONFIG_NAMES.items():
         values[ours] = next((published[n] for n in names if n in published), default)
