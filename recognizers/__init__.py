@@ -1,7 +1,8 @@
 """Streaming recognizers: small networks that watch every frame, with their state as a value.
 
 Four families behind one interface: MoViNet, MinConv recurrent networks, LCR, and RRM around a
-feed-forward network. The package needs torch alone; a family is imported when it is asked for.
+feed-forward network. The package needs torch, and safetensors for its files; reading a TensorFlow
+archive and exporting to ONNX import what they need when they are called.
 
     from recognizers import create
     model = create("movinet-a0-stream")

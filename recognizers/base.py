@@ -173,14 +173,25 @@ class StreamingRecognizer(nn.Module, ABC):
         """
         folder = _find_weights(folder)
         header = _read_header(folder / CONFIG_FILE)
+        if header["family"] not in FAMILIES:
+            raise WeightsError(
+                f"{folder} holds a recognizer of family {header['family']!r}, known are "
+                f"{', '.join(FAMILIES)}: save it with this version"
+            )
         model_class = _class_of(header["family"])
         if not issubclass(model_class, cls):
             raise WeightsError(
                 f"{folder} holds a {header['family']} recognizer: load it with "
                 f"{model_class.__name__} or StreamingRecognizer"
             )
-        config = model_class.config_from_dict(header["config"])
-        model = model_class(config, header["labels"])
+        try:
+            config = model_class.config_from_dict(header["config"])
+            model = model_class(config, header["labels"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{folder / CONFIG_FILE} describes no {header['family']} recognizer "
+                f"({error!r}): save the model again"
+            ) from error
         try:
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -341,10 +352,13 @@ def _find_weights(folder: str | os.PathLike[str]) -> Path:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): save the model again") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise WeightsError(f"{path} is not of format {FORMAT}: save the model again")
+    missing = [name for name in ("family", "labels", "config") if name not in header]
+    if missing:
+        raise WeightsError(f"{path} lacks {', '.join(missing)}: save the model again")
     return header
 
 

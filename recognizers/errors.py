@@ -1,7 +1,7 @@
 """What can go wrong in a recognizer: one line each, the value, what is allowed, the next step.
 
-All are ValueErrors, so a caller needs no import to catch them; the package stands on torch alone
-and does not know timevlm's own errors.
+All are ValueErrors, so a caller needs no import to catch them; the package stands on its own and
+does not know timevlm's errors.
 """
 
 

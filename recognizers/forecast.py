@@ -272,11 +272,13 @@ class Trainer:
         try:
             tensors = load_file(path)
             with safe_open(path, "pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
+            step, seconds = int(metadata["step"]), float(metadata["seconds"])
             prefix = "network."
-            weights = {k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}
+            names = [name for name in tensors if name.startswith(prefix)]
+            weights = {name.removeprefix(prefix): tensors[name] for name in names}
             self.network.load_state_dict(weights)
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise WeightsError(
                 f"{path} does not fit this run ({reason}): train in another folder"
@@ -289,8 +291,7 @@ class Trainer:
                 state.setdefault(int(index), {})[leaf] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(metadata["step"])
-        self.seconds = float(metadata["seconds"])
+        self.step, self.seconds = step, seconds
 
 
 # --- Measuring ------------------------------------------------------------------------------------

@@ -182,7 +182,12 @@ def cell_from_published(
             "give conv.0.weight and conv.0.bias alone"
         )
     ours, named_padding = PUBLISHED_NAMES[prefix]
-    projected, in_channels, kernel_size, _ = weights[f"{prefix}weight"].shape
+    shape = tuple(weights[f"{prefix}weight"].shape)
+    if len(shape) != 4:
+        raise WeightsError(
+            f"{prefix}weight of shape {shape}: give (outputs, inputs, height, width)"
+        )
+    projected, in_channels, kernel_size, _ = shape
     cell = kind(
         in_channels,
         projected // NUM_PROJECTIONS[kind.gate],
@@ -196,7 +201,9 @@ def cell_from_published(
         cell.load_state_dict(renamed)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise WeightsError(f"weights do not fit a {name} cell: {reason}") from error
+        raise WeightsError(
+            f"weights do not fit a {name} cell ({reason}): give the weights of that cell"
+        ) from error
     return cell
 
 

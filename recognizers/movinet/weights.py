@@ -237,12 +237,20 @@ def _read(path: Path) -> dict[str, Any]:
                 return dict(arrays)
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(OSError, ValueError, EOFError, RuntimeError),  # torch says RuntimeError of cut files
+        *(zipfile.BadZipFile, SafetensorError, UnpicklingError),
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"{path} cannot be read ({reason}): give .npz, .safetensors or a .pt state dict"
         ) from error
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(value, Tensor) for value in tensors.values()
+    ):
+        raise WeightsError(f"{path} holds no state dict: give one of names and tensors alone")
+    return dict(tensors)
 
 
 def _copy(tensors: dict[str, Tensor], model: MoViNet) -> None:
@@ -251,9 +259,7 @@ def _copy(tensors: dict[str, Tensor], model: MoViNet) -> None:
             continue
         value = tensors[name]
         # The same weight with or without axes of extent 1.
-        if [size for size in value.shape if size > 1] != [
-            size for size in target.shape if size > 1
-        ]:
+        if _extents(value) != _extents(target):
             raise WeightsError(
                 f"{name} has shape {tuple(value.shape)} in the file, {tuple(target.shape)} in the "
                 "model: give the config that the weights belong to"

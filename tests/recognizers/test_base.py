@@ -91,6 +91,28 @@ def test_from_pretrained_says_what_is_wrong_with_a_folder(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="not of format"):
         StreamingRecognizer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        StreamingRecognizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"family": "other"}, "family 'other', known are movinet"),
+        ({"labels": ["one"]}, "describes no movinet recognizer .*1 labels"),
+        ({"config": {"blocks": []}}, "describes no movinet recognizer .*stages"),
+        ({"config": None}, "describes no movinet recognizer"),
+        ({"config": ...}, "lacks config: save the model again"),
+    ],
+)
+def test_from_pretrained_says_what_is_wrong_with_a_config(tmp_path, edit, message):
+    network(tiny_config()).save_pretrained(tmp_path)
+    header = json.loads((tmp_path / "config.json").read_text()) | edit
+    kept = {name: value for name, value in header.items() if value is not ...}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(WeightsError, match=message):
+        StreamingRecognizer.from_pretrained(tmp_path)
 
 
 def test_bytes_and_floats_are_the_same_frames():

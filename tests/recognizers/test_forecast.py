@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from recognizers.errors import ConfigError, WeightsError
 from recognizers.forecast import (
@@ -104,6 +105,9 @@ def test_checkpoint_of_another_network_is_refused(tmp_path) -> None:
         Trainer(network("convgru"), sequences, SMALL).load(tmp_path / "checkpoint.safetensors")
     with pytest.raises(WeightsError, match="absent"):
         trainer.load(tmp_path / "absent")
+    save_file(load_file(tmp_path / "checkpoint.safetensors"), tmp_path / "no_step.safetensors")
+    with pytest.raises(WeightsError, match="step"):
+        trainer.load(tmp_path / "no_step.safetensors")
 
 
 def test_it_learns_a_drift_and_beats_persistence() -> None:

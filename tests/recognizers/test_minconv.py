@@ -75,6 +75,8 @@ def test_published_weights_that_do_not_fit() -> None:
         cell_from_published("minconvlstm", {**weights, "conv_a.0.weight": torch.zeros(1)})
     with pytest.raises(WeightsError, match="do not fit"):
         cell_from_published("minconvlstm", {**weights, "conv.0.bias": torch.zeros(5)})
+    with pytest.raises(WeightsError, match="height, width"):
+        cell_from_published("minconvlstm", {"conv.0.weight": torch.zeros(6, 2)})
 
 
 # --- The law --------------------------------------------------------------------------------------

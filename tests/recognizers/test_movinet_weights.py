@@ -147,3 +147,17 @@ def test_partial_foreign_and_ill_shaped_weights_are_refused(tmp_path):
             load_published(tmp_path / name)
         with pytest.raises(WeightsError, match="cannot be read"):
             load_published(tmp_path / f"absent{name}")
+
+
+def test_files_that_were_cut_or_hold_something_else_are_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(published_state(network(tiny_config()), "port"), path)
+    whole = path.read_bytes()
+    for size in (len(whole) // 2, 0):
+        path.write_bytes(whole[:size])
+        with pytest.raises(WeightsError, match="cannot be read"):
+            load_published(path)
+    for other in ({"state_dict": {}, "epoch": 3}, torch.zeros(2)):
+        torch.save(other, path)
+        with pytest.raises(WeightsError, match="holds no state dict"):
+            load_published(path)
