@@ -28,6 +28,12 @@ _EXTRACT = click.option(
     type=click.Choice(("ours", "official", "timeviper", "lmms")),
     help="Rules that read replies in words.  [default: ours, or the result's]",
 )
+_SPAN_UNIT = click.option(
+    "--span-unit",
+    type=click.Choice(("seconds", "frame_index", "normalized")),
+    help="What times in replies are: seconds, frames 0-99, or 0-1 over the video.  "
+    "[default: seconds, or the result's]",
+)
 _RUN_OPTIONS = (
     click.option("--data", metavar="DIR", help="Folder of the benchmark's official files."),
     click.option("--split", help="Split or subset; default: the one that papers report."),
@@ -51,6 +57,7 @@ _RUN_OPTIONS = (
     click.option("--limit", type=float, help="Draw this many videos, or this share below 1."),
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw."),
     _EXTRACT,
+    _SPAN_UNIT,
     click.option(
         "--prompt-style",
         type=click.Choice(("official", "timeviper", "plain")),
@@ -139,7 +146,7 @@ def run(**options: Any) -> None:
     elif options["rescore"] is not None:
         from eval.replay import rescore
 
-        rescore(options["rescore"], rules=options["extract"])
+        rescore(options["rescore"], rules=options["extract"], span_unit=options["span_unit"])
         _report(options["rescore"], options)
     elif options["bench"] is None:
         raise click.UsageError("say which benchmark to run; `timevlm eval list` names them")
@@ -372,6 +379,7 @@ def _settings(options: dict[str, Any]) -> "RunSettings":
         limit=options["limit"],
         seed=options["seed"],
         extract=options["extract"] or "ours",
+        span_unit=options["span_unit"] or "seconds",
         prompt_style=options["prompt_style"],
         decode_wall_seconds=options["decode_timeout"],
     )

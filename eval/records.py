@@ -172,6 +172,14 @@ def scoring_row(sample: Sample, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **sample.to_dict()}
 
 
+def video_seconds(row: Mapping[str, Any]) -> float | None:
+    """Length of a scoring row's video: the annotations', else what the run measured, else None."""
+    for value in (row["extra"].get("duration"), row["details"].get("duration_seconds")):
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
 def check_row(row: Mapping[str, Any]) -> None:
     """Raise InputError unless `row` has exactly the keys of a prediction row of this version."""
     if set(row) != set(ROW_KEYS):

@@ -16,13 +16,14 @@ from typing import Any
 from eval.benchmarks.base import get
 from eval.judging import JUDGED_TASKS, REPLIES_FILE, JudgeRecord, RecordingJudge, regraded
 from eval.metrics.judge import JudgeConfig
+from eval.metrics.spans import TimeUnit
 from eval.metrics.statistics import mcnemar, paired_bootstrap
 from eval.metrics.vdc import JudgePrompts
 from eval.models import VideoModel
 from eval.progress import Progress
 from eval.provenance import package_versions
 from eval.runner import differences, evaluate, write_metrics
-from eval.settings import PREDICTIONS_FILE, Result, read_result, with_data
+from eval.settings import PREDICTIONS_FILE, Result, read_config, read_result, with_data
 from eval.store import write_json
 from timevlm import InputError
 
@@ -79,10 +80,16 @@ def _free_folder(folder: Path) -> Path:
     return out
 
 
-def rescore(folder: Path, *, rules: str | None = None) -> dict[str, Any]:
-    """The metrics of a finished result, computed anew and written; `rules` as in `--extract`."""
-    result = read_result(folder)
-    return write_metrics(folder, get(result.config.settings.bench), rules=rules)
+def rescore(
+    folder: Path, *, rules: str | None = None, span_unit: TimeUnit | None = None
+) -> dict[str, Any]:
+    """The metrics of a finished result, computed anew and written.
+
+    `rules` as in `--extract`, `span_unit` as in `--span-unit`; without them, as the run was made.
+    Raises InputError for a folder that is no result, or a reading that there is not.
+    """
+    benchmark = get(read_config(folder).settings.bench)
+    return write_metrics(folder, benchmark, rules=rules, span_unit=span_unit)
 
 
 def judge(
@@ -150,8 +157,9 @@ def compare(first: Path, second: Path, *, rules: str = "ours", seed: int = 0) ->
     """Two results of one benchmark on the questions that both have.
 
     For every task: the two means (percent), the mean of B minus A with its 95% paired cluster
-    bootstrap interval and p-value, and McNemar's exact test where scores are 0 or 1. Raises
-    InputError if the benchmarks differ or no question is common.
+    bootstrap interval and p-value, and McNemar's exact test where scores are 0 or 1. Times are read
+    in the unit that each result was last scored with. Raises InputError if the benchmarks differ
+    or no question is common.
     """
     a, b = read_result(first), read_result(second)
     names = [(r.config.settings.bench, r.config.bench_version) for r in (a, b)]
@@ -169,20 +177,24 @@ def compare(first: Path, second: Path, *, rules: str = "ours", seed: int = 0) ->
         "a": {"folder": str(first), "model": a.config.model_id, "num_samples": len(a.rows)},
         "b": {"folder": str(second), "model": b.config.model_id, "num_samples": len(b.rows)},
         "num_common": len(common),
-        "settings": [*differences(a.config, b.config), *_judge_differences(first, second)],
+        "settings": [*differences(a.config, b.config), *_reading_differences(a, b)],
         "tasks": tasks,
     }
 
 
-def _judge_differences(first: Path, second: Path) -> list[str]:
-    """Whether two results were read by different judges, in words."""
-    records = [JudgeRecord.load(folder) for folder in (first, second)]
-    names = []
+def _reading_differences(first: Result, second: Result) -> list[str]:
+    """Whether two results were read in different units or by different judges, in words."""
+    records = [JudgeRecord.load(result.folder) for result in (first, second)]
+    found, names = [], []
+    if first.span_unit != second.span_unit:
+        found.append(f"span unit: {first.span_unit} there, {second.span_unit} here")
     for record in records:
         summary = {} if record is None else record.summary()
         summary.pop("num_unreadable", None)
         names.append(summary)
-    return [] if names[0] == names[1] else [f"judge: {names[0]} there, {names[1]} here"]
+    if names[0] != names[1]:
+        found.append(f"judge: {names[0]} there, {names[1]} here")
+    return found
 
 
 def _compare_task(

@@ -19,6 +19,7 @@ from typing import Any
 
 from eval.benchmarks.base import Benchmark, get
 from eval.judging import scored_tables
+from eval.metrics.spans import TimeUnit
 from eval.models import VideoModel, load_model
 from eval.progress import Progress
 from eval.provenance import package_versions, peak_memory, provenance
@@ -206,25 +207,37 @@ def finish(folder: Path, benchmark: Benchmark | None = None) -> Outcome:
 
 
 def write_metrics(
-    folder: Path, benchmark: Benchmark, *, rules: str | None = None
+    folder: Path,
+    benchmark: Benchmark,
+    *,
+    rules: str | None = None,
+    span_unit: TimeUnit | None = None,
 ) -> dict[str, Any]:
     """Score a result folder's predictions, write `metrics.json`, and return what it holds.
 
-    With the verdicts of a judge that was asked about them (`eval.judging`).
+    With the verdicts of a judge that was asked about them (`eval.judging`). Replies are read by
+    `rules` and in `span_unit`, or as the run's settings say. Raises InputError.
     """
     result = read_result(folder)
     config = result.config
-    rules = rules or config.settings.extract
-    tables, judge = scored_tables(folder, benchmark, result.scoring_rows(), rules)
+    settings = config.settings
+    settings = replace(
+        settings,
+        extract=rules or settings.extract,
+        span_unit=span_unit or settings.span_unit,
+    )
+    rows = result.scoring_rows(settings.span_unit)
+    tables, judge = scored_tables(folder, benchmark, rows, settings.extract)
     metrics = {
-        "bench": config.settings.bench,
+        "bench": settings.bench,
         "title": benchmark.title,
         "bench_version": config.bench_version,
         "split": config.split,
-        "subtitles": config.settings.subtitles,
+        "subtitles": settings.subtitles,
         "model": config.model_id,
         "sampling": config.frames_rule,
-        "extract": rules,
+        "extract": settings.extract,
+        "span_unit": settings.span_unit,
         "limited": config.is_limited,
         "num_videos": config.num_videos,
         "num_videos_of_split": config.num_videos_of_split,

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from eval.metrics.spans import TimeUnit, check_time_unit
 from eval.models.base import ModelSettings
 from eval.records import SCHEMA_VERSION, Sample, scoring_row
 from eval.sampling import Sampling
@@ -51,6 +52,8 @@ class RunSettings:
     seed: int = 0
     extract: str = "ours"
     """Rules that read replies in words."""
+    span_unit: TimeUnit = "seconds"
+    """What numbers mean where replies in words name times."""
     prompt_style: str = "official"
     decode_wall_seconds: float = 600.0
     """Longest time that one video may keep the run waiting."""
@@ -60,6 +63,7 @@ class RunSettings:
             raise InputError(
                 f"extraction rules {self.extract!r} are unknown; use {', '.join(EXTRACT_RULES)}"
             )
+        check_time_unit(self.span_unit, self.extract)
         if self.subtitles not in (False, True, "all"):
             raise InputError(f"subtitles {self.subtitles!r} are unknown; use true, false or 'all'")
         if self.limit is not None and (self.limit <= 0 or (self.limit > 1 and self.limit % 1)):
@@ -165,11 +169,15 @@ class Result:
     samples: list[Sample]
     rows: list[dict[str, Any]]
     """Prediction rows, one a sample, in the samples' order."""
+    span_unit: TimeUnit = "seconds"
+    """What times in replies were read as when the result was last scored."""
 
-    def scoring_rows(self) -> list[dict[str, Any]]:
-        """The rows joined with their samples, as `Benchmark.score` takes them."""
+    def scoring_rows(self, span_unit: TimeUnit | None = None) -> list[dict[str, Any]]:
+        """The rows joined with their samples, as `Benchmark.score` takes them, to be read in
+        `span_unit` (None: as last time)."""
         by_id = {sample.id: sample for sample in self.samples}
-        return [scoring_row(by_id[row["id"]], row) for row in self.rows]
+        unit = span_unit or self.span_unit
+        return [{**scoring_row(by_id[r["id"]], r), "span_unit": unit} for r in self.rows]
 
     def processes(self) -> list[dict[str, Any]]:
         """What each process noted about itself: versions, hardware, seconds."""
@@ -199,8 +207,22 @@ def read_result(folder: Path) -> Result:
     config = read_config(folder)
     if not (folder / PREDICTIONS_FILE).is_file():
         raise InputError(f"{folder} is not finished; run the same command again to resume it")
-    rows = read_lines(folder / PREDICTIONS_FILE)
-    return Result(folder=folder, config=config, samples=read_samples(folder), rows=rows)
+    return Result(
+        folder=folder,
+        config=config,
+        samples=read_samples(folder),
+        rows=read_lines(folder / PREDICTIONS_FILE),
+        span_unit=_scored_span_unit(folder, config),
+    )
+
+
+def _scored_span_unit(folder: Path, config: Config) -> TimeUnit:
+    """The unit of the last scoring; the run's own where its tables are gone or older."""
+    try:
+        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return config.settings.span_unit
+    return metrics.get("span_unit", config.settings.span_unit)
 
 
 def with_data(settings: RunSettings, data: str | None) -> RunSettings:

@@ -25,7 +25,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     console.print(
         escape(
             f"{metrics['title']} {metrics['split']} (version {metrics['bench_version']}"
-            f"{subtitles}), {metrics['model']}, {metrics['sampling']}{limited}"
+            f"{subtitles}), {metrics['model']}, {metrics['sampling']}"
+            f"{words.span_unit(metrics, ', times as ')}{limited}"
         ),
         style="bold",
     )

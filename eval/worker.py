@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.base import Benchmark
+from eval.benchmarks.base import Benchmark, time_scale
 from eval.models.base import Session, VideoModel, VideoRequest
 from eval.progress import Progress
-from eval.records import SCHEMA_VERSION, Prompt, Reply, Sample
+from eval.records import SCHEMA_VERSION, Prompt, Reply, Sample, scoring_row
 from eval.settings import Config
 from eval.shards import Shard
 from eval.store import Claim, RowReader, RowWriter
@@ -242,17 +242,19 @@ class Worker:
             started = time.perf_counter()
             reply = session.answer(sample, prompt)
             self.times.model += time.perf_counter() - started
+            row = self._row(sample, reply, prompt_sha256)
+            if session.duration_seconds > 0:
+                row["details"]["duration_seconds"] = session.duration_seconds
+            settings = self.job.config.settings
+            read = {**scoring_row(sample, row), "span_unit": settings.span_unit}
             grade = self.job.benchmark.grade_reply(
-                sample, reply, rules=self.job.config.settings.extract
+                sample, reply, rules=settings.extract, scale=time_scale(read)
             )
         except SAMPLE_ERRORS as error:
             self.times.model += time.perf_counter() - started
             self._write_failure(sample, error, prompt_sha256)
             return
         self._failures_in_a_row = 0
-        row = self._row(sample, reply, prompt_sha256)
-        if session.duration_seconds > 0:
-            row["details"]["duration_seconds"] = session.duration_seconds
         row |= {"parsed": grade.parsed, "parse_rule": grade.rule, "score": grade.score}
         self._write(row)
 

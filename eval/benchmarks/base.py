@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from eval.benchmarks.problems import Problem, video_problems
 from eval.metrics.judge import Judge
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.metrics.vdc import JudgePrompts
-from eval.records import NATIVE_RULE, Prompt, Reply, Sample
+from eval.records import NATIVE_RULE, Prompt, Reply, Sample, video_seconds
 from eval.subtitles import Cue
 from timevlm.errors import InputError
 
@@ -26,6 +27,8 @@ from timevlm.errors import InputError
 Row = Mapping[str, Any]
 Style = Literal["official", "timeviper", "plain"]
 STYLES: tuple[Style, ...] = ("official", "timeviper", "plain")
+TIMED_TASKS = ("grounding", "dense_caption")
+"""Tasks whose replies name times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,14 +180,20 @@ class Benchmark(ABC):
         """
 
     @abstractmethod
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
-        """Read one reply. `rules` is one of `ours`, `official`, `timeviper`, `lmms`."""
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
+        """Read one reply. `rules` is one of `ours`, `official`, `timeviper`, `lmms`; `scale` says
+        what numbers mean where the reply names times.
+        """
 
     @abstractmethod
     def grade_value(self, sample: Sample, value: Any) -> Grade:
         """Judge a value that the model returned itself (rule NATIVE_RULE), as in `Grade.parsed`."""
 
-    def grade_reply(self, sample: Sample, reply: Reply, *, rules: str = "ours") -> Grade:
+    def grade_reply(
+        self, sample: Sample, reply: Reply, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """Judge whatever the model returned: its own value if it gives one, else its words."""
         values = {
             "choice": reply.choice,
@@ -194,7 +203,7 @@ class Benchmark(ABC):
         value = values.get(sample.task)
         if value is not None:
             return self.grade_value(sample, value)
-        return self.grade(sample, reply.raw, rules=rules)
+        return self.grade(sample, reply.raw, rules=rules, scale=scale)
 
     @abstractmethod
     def score(self, rows: Sequence[Row], *, rules: str = "ours") -> Tables:
@@ -203,7 +212,7 @@ class Benchmark(ABC):
         `rows` holds one scoring row (`eval.records.scoring_row`) for every sample of the run; a
         sample that was never answered needs a row with an `error`. Errors and unreadable replies
         count as wrong. Rows with `parse_rule` NATIVE_RULE keep their `parsed` under every rule
-        set.
+        set. Times in words are read in the row's `span_unit`.
         """
 
     def score_judged(
@@ -245,7 +254,7 @@ class Benchmark(ABC):
             return Grade(parsed=None, rule="error", score=score)
         if row["parse_rule"] == NATIVE_RULE:
             return self.grade_value(sample, row["parsed"])
-        return self.grade(sample, row["raw"], rules=rules)
+        return self.grade(sample, row["raw"], rules=rules, scale=time_scale(row))
 
     def prepare(self, data: Path, split: str) -> int:
         """Write what the official layout lacks for our reader; the number of files written."""
@@ -269,6 +278,20 @@ class Benchmark(ABC):
     def submission(self, rows: Sequence[Row], *, rules: str = "ours") -> tuple[str, Any] | None:
         """File name and JSON value for the official server, where the gold is hidden."""
         return None
+
+
+def time_scale(row: Row) -> TimeScale:
+    """What numbers in a row's reply mean as times: its `span_unit` (seconds without one).
+
+    Raises InputError where the unit needs a duration and neither annotations nor run have one.
+    """
+    unit = row.get("span_unit", "seconds")
+    if unit == "seconds" or row["task"] not in TIMED_TASKS:
+        return SECONDS
+    try:
+        return TimeScale(unit=unit, duration_seconds=video_seconds(row))
+    except InputError as error:
+        raise InputError(f"{row['id']}: {error}") from error
 
 
 _HOMES = {

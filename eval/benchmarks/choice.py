@@ -15,6 +15,7 @@ from eval.benchmarks.prompts import (
 )
 from eval.benchmarks.tables import accuracy_row, breakdown_rows, counts
 from eval.metrics import choices
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -56,7 +57,9 @@ class ChoiceBenchmark(Benchmark):
         """The subtitle lines that stand before the question."""
         return subtitle_lines(cues, frame_seconds)
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """The option that the reply names by the given rule set, and whether it is right."""
         return grade_text(sample, raw, rules=rules, equal_texts=self.equal_texts)
 

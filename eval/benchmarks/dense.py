@@ -18,6 +18,7 @@ from eval.metrics.dense_captions import (
     soda,
 )
 from eval.metrics.meteor import Meteor, MeteorError, meteor_available
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 
@@ -50,9 +51,11 @@ class DenseCaptionBenchmark(Benchmark):
             style, num_frames=num_frames, duration_seconds=duration_seconds
         )
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """The events of the reply and the F1 of their segments; there is one rule set."""
-        return grade_events_text(sample, raw)
+        return grade_events_text(sample, raw, scale=scale)
 
     def grade_value(self, sample: Sample, value: Any) -> Grade:
         """(start, end, text) triples from the model itself."""
@@ -63,9 +66,9 @@ class DenseCaptionBenchmark(Benchmark):
         return dense_tables(self.regrade(rows, rules), uses_meteor=self.uses_meteor)
 
 
-def grade_events_text(sample: Sample, raw: str) -> Grade:
+def grade_events_text(sample: Sample, raw: str, *, scale: TimeScale = SECONDS) -> Grade:
     """Judge a reply of lines with times."""
-    found = parse_events(raw)
+    found = parse_events(raw, scale=scale)
     grade = grade_events(sample, found.events or None, "lines")
     swapped = found.num_swapped > 0
     return Grade(parsed=grade.parsed, rule=grade.rule, score=grade.score, swapped=swapped)

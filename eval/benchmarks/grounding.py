@@ -15,7 +15,7 @@ from eval.benchmarks.base import (
     Style,
     Tables,
 )
-from eval.benchmarks.tables import counts, mean_row, mean_rows, video_seconds
+from eval.benchmarks.tables import counts, mean_row, mean_rows
 from eval.metrics.grounding import (
     CENTRE_WIDTH,
     IOU_THRESHOLDS,
@@ -25,8 +25,8 @@ from eval.metrics.grounding import (
     grounding_scores,
     interval_iou,
 )
-from eval.metrics.spans import SPAN_RULE_SETS, parse_spans
-from eval.records import NATIVE_RULE, Prompt, Sample
+from eval.metrics.spans import SECONDS, SPAN_RULE_SETS, TimeScale, parse_spans
+from eval.records import NATIVE_RULE, Prompt, Sample, video_seconds
 from eval.subtitles import Cue
 
 
@@ -50,9 +50,11 @@ class GroundingBenchmark(Benchmark):
             sample.question, style, num_frames=num_frames, duration_seconds=duration_seconds
         )
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """The span that the reply names and its IoU; no grounding benchmark has official rules."""
-        return grade_span_text(sample, raw, rules=rules)
+        return grade_span_text(sample, raw, rules=rules, scale=scale)
 
     def grade_value(self, sample: Sample, value: Any) -> Grade:
         """A (start, end) pair in seconds from the model itself."""
@@ -63,9 +65,11 @@ class GroundingBenchmark(Benchmark):
         return grounding_tables(self.regrade(rows, rules))
 
 
-def grade_span_text(sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+def grade_span_text(
+    sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+) -> Grade:
     """Judge a reply in words to a grounding query."""
-    found = parse_spans(raw, rules=rules if rules in SPAN_RULE_SETS else "ours")
+    found = parse_spans(raw, rules=rules if rules in SPAN_RULE_SETS else "ours", scale=scale)
     grade = grade_span(sample, found.span, found.rule)
     return Grade(parsed=grade.parsed, rule=grade.rule, score=grade.score, swapped=found.swapped)
 

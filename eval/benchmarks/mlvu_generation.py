@@ -24,6 +24,7 @@ from eval.metrics.open_answers import (
     OpenAnswer,
     grade_answers,
 )
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.metrics.statistics import interval_over_clusters
 from eval.metrics.vdc import JudgePrompts
 from eval.records import NATIVE_RULE, Prompt, Sample
@@ -89,7 +90,9 @@ class MLVUGeneration(Benchmark):
             text=sample.question,
         )
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """The words; their score is the judge's. An empty answer scores 0."""
         text = clean_reply(raw).strip()
         return Grade(parsed=text or None, rule="words", score=None if text else 0.0)

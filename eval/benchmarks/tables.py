@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from eval.benchmarks.base import Graded, MetricRow, Row
+from eval.benchmarks.base import Graded, MetricRow
 from eval.metrics import accuracy as accuracies
 from eval.metrics.accuracy import Average, Outcome
 from eval.metrics.statistics import interval_over_clusters
@@ -79,14 +79,6 @@ def mean_rows(
         for label in accuracies.labels(outcome, tag):
             groups.setdefault(label, []).append(item)
     return [mean_row(label, members, value, unit=unit) for label, members in groups.items()]
-
-
-def video_seconds(row: Row) -> float | None:
-    """Length of a row's video: the annotations' where they have it, else what the run measured."""
-    for value in (row["extra"].get("duration"), row["details"].get("duration_seconds")):
-        if isinstance(value, int | float):
-            return float(value)
-    return None
 
 
 def counts(graded: Sequence[Graded]) -> list[MetricRow]:

@@ -43,6 +43,7 @@ from eval.benchmarks.tables import accuracy_row, breakdown_rows
 from eval.metrics.choices import extract_choice
 from eval.metrics.cleaning import clean_reply
 from eval.metrics.judge import Judge, JudgeRequest
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.metrics.vdc import JudgePrompts
 from eval.records import Prompt, Sample
 from eval.subtitles import Cue
@@ -141,7 +142,9 @@ class TempCompass(ChoiceBenchmark):
             sample, num_frames=num_frames, duration_seconds=duration_seconds, style=style
         )
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """Rule matching by task; captions are left to a judge."""
         task = sample.tags["task"]
         if task == "captioning":
@@ -153,7 +156,7 @@ class TempCompass(ChoiceBenchmark):
             label = _only_label(raw)
             if label is not None:
                 return grade_index(sample, label, "label")
-        return super().grade(sample, raw, rules=rules)
+        return super().grade(sample, raw, rules=rules, scale=scale)
 
     def overall(self, graded: Sequence[Graded], rules: str) -> list[MetricRow]:
         """Mean of the accuracies of the tasks that have scores, then each of them."""

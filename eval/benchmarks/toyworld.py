@@ -30,6 +30,7 @@ from eval.benchmarks.dense import dense_tables, grade_events, grade_events_text
 from eval.benchmarks.files import read_json
 from eval.benchmarks.grounding import grade_span, grade_span_text, grounding_tables
 from eval.benchmarks.tables import accuracy_row, counts
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.records import NATIVE_RULE, Prompt, Sample
 from eval.subtitles import Cue
 from timevlm.errors import InputError
@@ -71,13 +72,15 @@ class ToyWorld(Benchmark):
             return prompts.grounding(sample.question, style, **sizes)
         return prompts.dense_captions(style, **sizes)
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """By the sample's task."""
         if sample.task == "choice":
             return grade_text(sample, raw, rules=rules)
         if sample.task == "grounding":
-            return grade_span_text(sample, raw, rules=rules)
-        return grade_events_text(sample, raw)
+            return grade_span_text(sample, raw, rules=rules, scale=scale)
+        return grade_events_text(sample, raw, scale=scale)
 
     def grade_value(self, sample: Sample, value: Any) -> Grade:
         """By the sample's task."""

@@ -41,6 +41,7 @@ from eval.benchmarks.files import (
 from eval.benchmarks.tables import count_row, counts, mean_row
 from eval.metrics.cleaning import clean_reply
 from eval.metrics.judge import Judge
+from eval.metrics.spans import SECONDS, TimeScale
 from eval.metrics.vdc import (
     DEFAULT_PROMPTS,
     CaptionedVideo,
@@ -172,7 +173,9 @@ class VDC(Benchmark):
         index = 0 if style == "plain" else int.from_bytes(digest, "big") % len(wordings)
         return Prompt(text=wordings[index])
 
-    def grade(self, sample: Sample, raw: str, *, rules: str = "ours") -> Grade:
+    def grade(
+        self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS
+    ) -> Grade:
         """The caption; its score is the judge's. An empty one scores 0."""
         text = clean_reply(raw).strip()
         return Grade(parsed=text or None, rule="caption", score=None if text else 0.0)

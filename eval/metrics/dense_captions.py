@@ -23,7 +23,7 @@ from eval.metrics.captioning import CaptionScore, Words, cider_d
 from eval.metrics.cleaning import clean_reply
 from eval.metrics.grounding import iou_matrix
 from eval.metrics.soda import soda_c
-from eval.metrics.spans import clock_seconds
+from eval.metrics.spans import SECONDS, TimeScale
 from timevlm.errors import InputError
 
 Event = tuple[float, float, str]  # start seconds, end seconds, words
@@ -67,11 +67,12 @@ class EventParse:
     """Lines that name no times."""
 
 
-def parse_events(text: str) -> EventParse:
+def parse_events(text: str, *, scale: TimeScale = SECONDS) -> EventParse:
     """The events of a reply with lines such as "0.0 - 9.5 seconds, a man cooks".
 
-    Times are seconds or clock times; bullets, numbers and brackets around them are read over. The
-    form with "Start time:", "End time:" and "Description:" is read as well.
+    `scale` says what numbers mean as times; clock times are seconds under any. Bullets, numbers and
+    brackets around the times are read over. The form with "Start time:", "End time:" and
+    "Description:" is read as well.
     """
     cleaned = clean_reply(text)
     lines = [part for line in cleaned.splitlines() for part in _INLINE.split(line)]
@@ -85,7 +86,7 @@ def parse_events(text: str) -> EventParse:
         if match is None:
             num_skipped += 1
             continue
-        start, end = _seconds(match["start"]), _seconds(match["end"])
+        start, end = scale.seconds(match["start"]), scale.seconds(match["end"])
         num_swapped += end < start
         events.append((min(start, end), max(start, end), match["words"].strip()))
     return EventParse(events=tuple(events), num_swapped=num_swapped, num_skipped=num_skipped)
@@ -212,7 +213,3 @@ def mean_scores(videos: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _need_golds(golds: Sequence[Event]) -> None:
     if not golds:
         raise InputError("a video has no reference captions to be scored against; drop it")
-
-
-def _seconds(time: str) -> float:
-    return clock_seconds(time) if ":" in time else float(time)

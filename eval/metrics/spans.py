@@ -17,6 +17,7 @@ Span = tuple[float, float]
 Pick = Literal["last", "first"]
 TimeUnit = Literal["seconds", "frame_index", "normalized"]
 SPAN_RULE_SETS = ("ours", "official", "timeviper", "lmms")
+TIME_UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 UNPARSED = "unparsed"
 NUM_FRAME_INDICES = 100
 """Models that answer in frame indices number the video's frames from 0 to 99."""
@@ -50,6 +51,58 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimeScale:
+    """What the numbers of a reply mean as times: seconds, or a place in the video.
+
+    Clock times and minutes say what they are and mean the same under every unit; "%" is a part of
+    the video under any unit but seconds. Raises InputError for an unknown unit, or one that needs
+    the video's duration where that is not known.
+    """
+
+    unit: TimeUnit = "seconds"
+    """"frame_index": of 100 frames over the video; "normalized": 0 to 1 over the video."""
+    duration_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_time_unit(self.unit)
+        if self.unit != "seconds" and not (self.duration_seconds or 0) > 0:
+            raise InputError(
+                f"span unit {self.unit!r} needs the video's duration in seconds, got "
+                f"{self.duration_seconds}; read the replies with span unit 'seconds'"
+            )
+
+    def seconds(self, time: str) -> float:
+        """Seconds of a number with or without a unit behind it, or of a clock time."""
+        if ":" in time:
+            return clock_seconds(time)
+        value = float(re.match(_NUMBER, time)[0])
+        suffix = time.lstrip("0123456789.").strip().lower()
+        if suffix.startswith("m"):
+            return 60.0 * value
+        if suffix == "%":
+            value /= 100.0
+        if self.unit == "seconds" or self.duration_seconds is None:
+            return value
+        if self.unit == "frame_index" and suffix != "%":
+            value /= NUM_FRAME_INDICES
+        return value * self.duration_seconds
+
+
+def check_time_unit(unit: str, rules: str = "ours") -> None:
+    """Raise InputError for an unknown unit, or for rules that read nothing but seconds."""
+    if unit not in TIME_UNITS:
+        raise InputError(f"unknown span unit {unit!r}; use one of {', '.join(TIME_UNITS)}")
+    if unit != "seconds" and rules in _COMPAT:
+        raise InputError(
+            f"the rules {rules!r} read seconds alone, as that script does; read span unit "
+            f"{unit!r} with the rules 'ours'"
+        )
+
+
+SECONDS = TimeScale()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SpanParse:
     """The span that a reply names and the rule that found it."""
 
@@ -64,20 +117,24 @@ def parse_spans(
     text: str,
     *,
     pick: Pick = "last",
-    unit: TimeUnit = "seconds",
-    duration_seconds: float | None = None,
+    scale: TimeScale = SECONDS,
     rules: str = "ours",
 ) -> SpanParse:
     """The span that `text` names.
 
     Of several matches of the first rule that matches at all, `pick` takes the last (as TimeViper
-    does) or the first (as lmms-eval does). `unit` says what plain numbers mean: "seconds",
-    "frame_index" (of 100 frames over the video) or "normalized" (0 to 1 over the video), the last
-    two with `duration_seconds`; clock times are seconds in every unit. `rules` "timeviper" and
-    "lmms" read as those scripts do, in seconds; there is no official text parser, so "official"
-    is "ours". Raises InputError for unknown options or a missing duration.
+    does) or the first (as lmms-eval does). `scale` says what numbers mean. `rules` "timeviper" and
+    "lmms" read as those scripts do, in seconds alone; there is no official text parser, so
+    "official" is "ours". Raises InputError for unknown options and for rules that cannot read the
+    scale's unit.
     """
-    _check(pick, unit, duration_seconds, rules)
+    for name, value, allowed in (
+        ("pick", pick, get_args(Pick)),
+        ("rule set", rules, SPAN_RULE_SETS),
+    ):
+        if value not in allowed:
+            raise InputError(f"unknown {name} {value!r}; use one of {', '.join(allowed)}")
+    check_time_unit(scale.unit, rules)
     if rules in _COMPAT:
         return _COMPAT[rules](text)
     cleaned = clean_reply(text)
@@ -85,25 +142,11 @@ def parse_spans(
         matches = list(pattern.finditer(cleaned))
         if matches:
             match = matches[-1 if pick == "last" else 0]
-            start, end = (_seconds(time, unit, duration_seconds) for time in _times(match))
+            start, end = map(scale.seconds, _times(match))
             swapped = end < start
             span = (end, start) if swapped else (start, end)
             return SpanParse(span=span, rule=rule, swapped=swapped)
     return SpanParse(span=None, rule=UNPARSED)
-
-
-def _check(pick: str, unit: str, duration_seconds: float | None, rules: str) -> None:
-    for name, value, allowed in (
-        ("pick", pick, get_args(Pick)),
-        ("unit", unit, get_args(TimeUnit)),
-        ("rule set", rules, SPAN_RULE_SETS),
-    ):
-        if value not in allowed:
-            raise InputError(f"unknown {name} {value!r}; use one of {', '.join(allowed)}")
-    if unit != "seconds" and (duration_seconds is None or duration_seconds <= 0):
-        raise InputError(
-            f"unit {unit!r} needs the video's duration in seconds, got {duration_seconds}"
-        )
 
 
 def _times(match: re.Match[str]) -> tuple[str, str]:
@@ -112,22 +155,6 @@ def _times(match: re.Match[str]) -> tuple[str, str]:
     bare = re.fullmatch(_NUMBER, start)
     unit = re.search(r"(?:minutes?|mins?|m|%)$", end, re.IGNORECASE)
     return (start + unit[0], end) if bare and unit else (start, end)
-
-
-def _seconds(time: str, unit: TimeUnit, duration_seconds: float | None) -> float:
-    if ":" in time:
-        return clock_seconds(time)
-    value = float(re.match(_NUMBER, time)[0])
-    suffix = time.lstrip("0123456789.").strip().lower()
-    if suffix.startswith("m"):
-        return 60.0 * value
-    if suffix == "%":
-        value /= 100.0
-    if unit == "seconds" or duration_seconds is None:
-        return value
-    if unit == "frame_index" and suffix != "%":
-        value /= NUM_FRAME_INDICES
-    return value * duration_seconds
 
 
 def clock_seconds(time: str) -> float:

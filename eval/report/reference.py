@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.base import Benchmark, Tables
-from eval.benchmarks.tables import video_seconds
 from eval.metrics.grounding import centre_spans, full_video_spans
 from eval.models.baselines import BlindModel
-from eval.records import NATIVE_RULE, Sample
+from eval.records import NATIVE_RULE, Sample, video_seconds
 from eval.settings import METRICS_FILE, PREDICTIONS_FILE, Result, read_config, read_samples
 from timevlm import InputError
 

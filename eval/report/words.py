@@ -127,6 +127,17 @@ def count(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def reading(metrics: Mapping[str, Any]) -> str:
+    """How a result's replies were read: `ours rules`, and times in other units than seconds."""
+    return f"{metrics['extract']} rules{span_unit(metrics, ', times as ')}"
+
+
+def span_unit(metrics: Mapping[str, Any], lead: str) -> str:
+    """The unit of times in replies behind `lead`, or nothing where it is seconds."""
+    unit = metrics.get("span_unit", "seconds")
+    return "" if unit == "seconds" else f"{lead}{unit}"
+
+
 def _num_decimals(value: float) -> int:
     if not math.isfinite(value):
         return 0

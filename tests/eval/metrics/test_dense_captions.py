@@ -14,6 +14,7 @@ from eval.metrics.dense_captions import (
     video_scores,
 )
 from eval.metrics.soda import ordered_assignment, soda_c
+from eval.metrics.spans import TimeScale
 from timevlm.errors import InputError
 
 GOLD = [
@@ -180,6 +181,17 @@ def test_events_in_blocks():
         (65.0, 69.0, "Making toast"),
         (70.0, 80.0, "Eating it: quickly"),
     )
+
+
+def test_times_in_other_units():
+    text = "25 - 50, one.\n0:30 - 0:20, two."
+    scale = TimeScale(unit="frame_index", duration_seconds=40.0)
+    parsed = parse_events(text, scale=scale)
+    assert parsed.events == ((10.0, 20.0, "one."), (20.0, 30.0, "two."))
+    assert parsed.num_swapped == 1
+    block = "Start time: 0.25, End time: 0.5, Description: Eating it"
+    parts = TimeScale(unit="normalized", duration_seconds=40.0)
+    assert parse_events(block, scale=parts).events == ((10.0, 20.0, "Eating it"),)
 
 
 def test_means_over_videos():

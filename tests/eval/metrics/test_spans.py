@@ -2,7 +2,14 @@
 
 import pytest
 
-from eval.metrics.spans import SPAN_RULE_SETS, UNPARSED, clock_seconds, parse_spans
+from eval.metrics.spans import (
+    SPAN_RULE_SETS,
+    UNPARSED,
+    SpanParse,
+    TimeScale,
+    clock_seconds,
+    parse_spans,
+)
 from timevlm.errors import InputError
 
 TWELVE_TO_TWENTY = [
@@ -73,10 +80,15 @@ def test_first_or_last_of_several():
 
 
 def test_units_of_the_video():
-    assert parse_spans("25 to 50", unit="frame_index", duration_seconds=40).span == (10, 20)
-    assert parse_spans("0.25 to 0.5", unit="normalized", duration_seconds=40).span == (10, 20)
-    assert parse_spans("25% to 50%", unit="normalized", duration_seconds=40).span == (10, 20)
-    assert parse_spans("0:10 to 0:20", unit="frame_index", duration_seconds=40).span == (10, 20)
+    frames = TimeScale(unit="frame_index", duration_seconds=40)
+    parts = TimeScale(unit="normalized", duration_seconds=40)
+    assert parse_spans("25 to 50", scale=frames).span == (10, 20)
+    assert parse_spans("0.25 to 0.5", scale=parts).span == (10, 20)
+    assert parse_spans("25% to 50%", scale=parts).span == (10, 20)
+    assert parse_spans("0:10 to 0:20", scale=frames).span == (10, 20)
+    assert parse_spans("50 to 25", scale=frames) == SpanParse(
+        span=(10, 20), rule="pair", swapped=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +126,15 @@ def test_clock():
 def test_what_cannot_be_asked_is_refused():
     with pytest.raises(InputError, match="unknown pick 'best'; use one of last, first"):
         parse_spans("1 to 2", pick="best")
-    with pytest.raises(InputError, match="unknown unit 'frames'"):
-        parse_spans("1 to 2", unit="frames")
-    with pytest.raises(InputError, match="needs the video's duration in seconds, got None"):
-        parse_spans("1 to 2", unit="frame_index")
+    with pytest.raises(InputError, match="unknown span unit 'frames'; use one of seconds, frame"):
+        TimeScale(unit="frames")
+    for duration in (None, 0.0, -1.0, float("nan")):
+        with pytest.raises(
+            InputError, match=f"needs the video's duration in seconds, got {duration}"
+        ):
+            TimeScale(unit="frame_index", duration_seconds=duration)
+    for rules in ("timeviper", "lmms"):
+        with pytest.raises(InputError, match="read seconds alone"):
+            parse_spans(
+                "1 to 2", rules=rules, scale=TimeScale(unit="normalized", duration_seconds=9.0)
+            )
