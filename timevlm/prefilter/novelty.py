@@ -30,7 +30,6 @@ class NoveltyState:
     scenes: np.ndarray | None = None  # (2, GRID * GRID, 3), running means of the cells
     usual: float = 0.0
     seconds: float = 0.0  # of the frame before
-    num_frames: int = 0
 
 
 def cells(frames: Tensor) -> np.ndarray:
@@ -62,10 +61,7 @@ def novelty_step(
         rate = (1.0 - np.exp(-step / _USUAL_SECONDS)) * (1.0 - 0.9 * novelty[i])
         usual += rate * (change - usual)
         last = now
-    after = NoveltyState(
-        scenes=scenes, usual=usual, seconds=last, num_frames=state.num_frames + len(grids)
-    )
-    return novelty, after
+    return novelty, NoveltyState(scenes=scenes, usual=usual, seconds=last)
 
 
 def _change(grid: np.ndarray, scene: np.ndarray) -> float:

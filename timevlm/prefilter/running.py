@@ -84,7 +84,7 @@ def recognize_video(
     """The `top` classes after every `every` seconds of video, and after its last frame.
 
     `sampling` may hold fps, start, end, and `size`, the side of the picture in pixels. Raises
-    VideoError or PlanError.
+    InputError (a size that the recognizer cannot read), VideoError or PlanError.
     """
     asked = {key: value for key, value in (sampling or {}).items() if value is not None}
     detector = recognizer.detector
@@ -155,7 +155,10 @@ def _build(
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{weights} does not fit {name}: {reason}") from error
+        raise ModelError(
+            f"{weights} does not fit {name} ({reason}): give the weights of this network, or the "
+            "folder that its training wrote"
+        ) from error
     return model, None, ()
 
 

@@ -51,5 +51,5 @@ def load_usage(folder: Path) -> Usage | None:
     try:
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Usage(**fields)
-    except (OSError, json.JSONDecodeError, TypeError, InputError) as error:
+    except (OSError, ValueError, TypeError, InputError) as error:
         raise ModelError(f"{path} cannot be used ({error}): train the recognizer again") from error
