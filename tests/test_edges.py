@@ -72,11 +72,11 @@ def test_a_memory_of_a_model_that_ranks_twice_is_saved(tmp_path):
     [
         "[]",
         "3",
-        json.dumps({"format": "timevlm-memory", "format_version": 1}),
+        json.dumps({"format": "timevlm-memory", "format_version": 2}),
         json.dumps(
             {
                 "format": "timevlm-memory",
-                "format_version": 1,
+                "format_version": 2,
                 "model_fingerprint": "x",
                 "model_name": "y",
                 "pattern_layers": [],

@@ -52,7 +52,7 @@ def test_the_file_is_safetensors_with_a_header(vlm, tmp_path):
     with safe_open(str(tmp_path / "m.tvm"), "pt") as file:
         header = json.loads(file.metadata()["header"])
     assert header["format"] == "timevlm-memory"
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
     assert header["model_fingerprint"] == vlm.fingerprint
 
 
@@ -109,8 +109,8 @@ def rewrite(path, **changes: object) -> None:
 
 def test_another_format_version_is_refused(vlm, tmp_path):
     vlm.watch(frames(3)).save(tmp_path / "m.tvm")
-    rewrite(tmp_path / "m.tvm", format_version=2)
-    assert "format version 2, this program reads 1" in refusal(tmp_path / "m.tvm")
+    rewrite(tmp_path / "m.tvm", format_version=1)
+    assert "format version 1, this program reads 2" in refusal(tmp_path / "m.tvm")
 
 
 @pytest.mark.parametrize("name", ["held_seconds", "frame_seconds", "state.num_video_total"])

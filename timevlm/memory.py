@@ -29,7 +29,7 @@ from timevlm.results import Timings
 from timevlm.video.frames import FrameBatch
 
 FORMAT = "timevlm-memory"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class FrameStream(Protocol):

@@ -8,7 +8,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.helpers import small_config, small_lm
 from timevlm.llm import TokenStore
 from timevlm.llm import attention as attention_module
-from timevlm.llm.attention import AttentionMixer, TransferAttention, attend, rank_keys
+from timevlm.llm.attention import (
+    AttentionMixer,
+    TransferAttention,
+    VideoWindow,
+    attend,
+    attend_in_window,
+    rank_keys,
+)
+from timevlm.llm.state import AttentionState
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -201,3 +209,55 @@ def test_prefill_builds_nothing_square(monkeypatch, ragged, chunk):
         lm.read_prompt(torch.randn(batch, 5, 32), state)
     # Activations are num_tokens x 100 channels a row, at most; a square has num_tokens^2 entries.
     assert largest.num_entries < num_tokens * num_tokens // 2, largest.operator
+
+
+def window_mask(num_prefix: int, num_video: int, num_text: int, size: int) -> Tensor:
+    """Rows of prefix, vision tokens and text: who sees whom, token by token."""
+    total = num_prefix + num_video + num_text
+    step = max(1, size // 2)
+    mask = torch.ones(total, total, dtype=torch.bool).tril()
+    for v in range(num_video):
+        for hidden in range(max(0, v // step * step - size)):
+            mask[num_prefix + v, num_prefix + hidden] = False
+    return mask
+
+
+@pytest.mark.usefixtures("mask_entries")
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 100])
+@pytest.mark.parametrize("queries", [1, 6, 25])
+def test_vision_tokens_look_back_as_far_as_the_window(size, queries):
+    rows = [(3, 15, 7), (1, 20, 4)]
+    masks = torch.stack([window_mask(*row, size) for row in rows])[:, -queries:]
+    q, k, v = torch.randn(2, 4, queries, 6), torch.randn(2, 2, 25, 6), torch.randn(2, 2, 25, 6)
+    prefix, video, _ = torch.tensor(rows).unbind(1)
+    found = attend_in_window(q, k, v, VideoWindow(size, prefix, video))
+    expected = plain_attention(q, k, v, masks)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_prefix", [0, 2])
+@pytest.mark.parametrize("chunks", [[31], [8, 8, 15], [1] * 31])
+def test_windows_move_with_the_video_whatever_the_chunks(num_prefix, chunks):
+    mixer = AttentionMixer(small_config())
+    x = torch.randn(2, num_prefix + sum(chunks), 32)
+    window = VideoWindow(6, torch.full((2,), num_prefix))
+    state, outputs = None, []
+    for part in x.split([*([num_prefix] if num_prefix else []), *chunks], dim=1):
+        y, state = mixer(part, state, None, window)
+        outputs.append(y)
+    mask = window_mask(num_prefix, sum(chunks), 0, 6).expand(2, -1, -1)
+    k, v = mixer.keys_values(x).transpose(1, 3).unbind(2)
+    expected = mixer.output(plain_attention(mixer.queries(x), k, v, mask))
+    torch.testing.assert_close(torch.cat(outputs, dim=1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_reads_only_the_keys_in_sight():
+    mixer = AttentionMixer(small_config())
+    window = VideoWindow(6, torch.tensor([2]))
+    _, state = mixer(torch.randn(1, 42, 32), None, None, window)
+    (part,) = state.store.parts
+    hidden = part.clone()
+    hidden[:, 2:30] = torch.nan
+    blind = AttentionState(TokenStore((hidden,), (None,)))
+    x = torch.randn(1, 3, 32)
+    assert torch.equal(mixer(x, blind, None, window)[0], mixer(x, state, None, window)[0])

@@ -72,6 +72,18 @@ CASES = {
             ]
         },
     ),
+    "window": ("M*-M*", {"video_window": 4}),
+    "window-of-one": ("*M*", {"video_window": 1}),
+    "window-after-dropping": (
+        "M*-M*-",
+        {
+            "video_window": 3,
+            "transv": [
+                {"layer": 1, "keep": 0.6},
+                {"layer": 4, "keep": 0.5, "rule": "attention"},
+            ],
+        },
+    ),
     "max-keep": (
         "M*M*",
         {

@@ -4,6 +4,8 @@ There is no positional encoding (NemotronH): the Mamba-2 layers know where thing
 order of the carried keys does not matter, and a ragged batch may leave holes between them.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -116,18 +118,120 @@ class QueryKeyValue(nn.Module):
         return self.o_proj(heads.transpose(1, 2).flatten(2))
 
 
+@dataclass(frozen=True)
+class VideoWindow:
+    """How far back the vision tokens of rows of prefix, vision tokens and text look.
+
+    Vision token v sees the prefix and the vision tokens from `first_seen(v)` to itself: at least
+    `size` before it, and up to half of that more, because the window moves in steps. Tokens that
+    share a step share all they see of the past, so that no mask is needed, and steps are counted
+    from the video's beginning, so that chunks make no difference. Text sees everything.
+    """
+
+    size: int
+    num_prefix: Tensor  # (B,)
+    num_video: Tensor | None = None  # (B,) None: all tokens after the prefix are vision tokens
+
+    @property
+    def step(self) -> int:
+        """Vision tokens that look back equally far."""
+        return max(1, self.size // 2)
+
+    def first_seen(self, place: Tensor) -> Tensor:
+        """Place among the vision tokens of the first that the one at `place` sees."""
+        return (place // self.step * self.step - self.size).clamp(min=0)
+
+    def hides(self, num_tokens: int) -> bool:
+        """Whether any of the vision tokens of rows with up to `num_tokens` is out of sight."""
+        num_video = num_tokens - int(self.num_prefix.min())
+        if self.num_video is not None:
+            num_video = min(num_video, int(self.num_video.max()))
+        return num_video > self.size + self.step
+
+
+def attend_in_window(
+    q: Tensor, k: Tensor, v: Tensor, window: VideoWindow, key_valid: Tensor | None = None
+) -> Tensor:
+    """`attend` of the last `Lq` positions where vision tokens look back only so far.
+
+    The slow twin of `_attend_steps`: any rows, by masks, a block of queries at a time.
+    """
+    num_queries, num_keys = q.shape[2], k.shape[2]
+    if key_valid is None:
+        key_valid = torch.ones(q.shape[0], num_keys, dtype=torch.bool, device=q.device)
+    prefix = window.num_prefix[:, None]
+    place = key_valid.cumsum(dim=1) - 1 - prefix  # among the vision tokens; negative in the prefix
+    last = num_keys if window.num_video is None else window.num_video[:, None]
+    first = torch.where(place < last, window.first_seen(place), 0)
+    own = torch.arange(num_keys, device=q.device)
+    block = max(1, MAX_MASK_ENTRIES // (q.shape[0] * num_keys))
+    outputs = []
+    for part in own[num_keys - num_queries :].split(block):
+        in_sight = (place < 0)[:, None] | (place[:, None] >= first[:, part, None])
+        mask = key_valid[:, None] & in_sight & (own <= part[:, None])
+        mask = (mask | (own == part[:, None]))[:, None]
+        here = q[:, :, part - (num_keys - num_queries)]
+        outputs.append(
+            F.scaled_dot_product_attention(
+                here, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        )
+    return torch.cat(outputs, dim=2)
+
+
+def _attend_steps(q: Tensor, store: TokenStore, window: VideoWindow) -> Tensor:
+    """`attend_in_window` of vision tokens alone in rows of one length, step by step.
+
+    Only the keys in sight are touched, so that the cost of a chunk does not grow.
+    """
+    num_prefix = int(window.num_prefix[0])
+    end = store.num_tokens - num_prefix
+    start = end - q.shape[2]
+    sight = int(window.first_seen(torch.tensor(start)))
+    prefix = store.slice(0, num_prefix)
+    kv = torch.cat([prefix, store.slice(num_prefix + sight, store.num_tokens)], dim=1)
+    outputs = []
+    while start < end:
+        stop = min(end, (start // window.step + 1) * window.step)
+        first = int(window.first_seen(torch.tensor(start))) - sight
+        seen = kv[:, num_prefix + first : num_prefix + stop - sight]
+        seen = torch.cat([prefix, seen], dim=1) if first else kv[:, : num_prefix + stop - sight]
+        k, v = seen.transpose(1, 3).unbind(2)
+        place = start - (end - q.shape[2])
+        outputs.append(attend(q[:, :, place : place + stop - start], k, v))
+        start = stop
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
 class AttentionMixer(QueryKeyValue):
     """Causal self-attention with carried keys and values."""
 
     def forward(
-        self, x: Tensor, state: AttentionState | None, lengths: Tensor | None
+        self,
+        x: Tensor,
+        state: AttentionState | None,
+        lengths: Tensor | None,
+        window: VideoWindow | None = None,
     ) -> tuple[Tensor, AttentionState]:
         """Mix `x (B, L, D)` after `state`; return the same shape and the new state."""
         store = TokenStore() if state is None else state.store
-        store = store.append(self.keys_values(x), lengths).consolidated()
+        store = store.append(self.keys_values(x), lengths)
+        q = self.queries(x)
+        if window is not None and not window.hides(store.num_tokens):
+            window = None
+        if (
+            window is not None
+            and window.num_video is None
+            and not any(valid is not None for valid in store.valid)
+        ):
+            return self.output(_attend_steps(q, store, window)), AttentionState(store)
+        store = store.consolidated()
         kv, valid = store.merged()
         k, v = kv.transpose(1, 3).unbind(2)  # (B, KV, T, head_dim) each
-        heads = attend(self.queries(x), k, v, key_valid=valid)
+        if window is None:
+            heads = attend(q, k, v, key_valid=valid)
+        else:
+            heads = attend_in_window(q, k, v, window, valid)
         return self.output(heads), AttentionState(store)
 
 

@@ -70,6 +70,9 @@ class HybridConfig:
     mlp_bias: bool = False
     initializer_range: float = 0.02
     transv: tuple[TransV, ...] = field(default_factory=tuple)
+    # Vision tokens that a vision token sees before it, at least; None: all. It makes the time of
+    # reading a video linear in its length; text sees everything.
+    video_window: int | None = None
 
     def __post_init__(self) -> None:
         low, high = self.time_step_limit  # None, infinity in JSON: no upper bound
@@ -96,6 +99,10 @@ class HybridConfig:
             raise ModelError(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of "
                 f"num_key_value_heads {self.num_key_value_heads}"
+            )
+        if self.video_window is not None and self.video_window < 1:
+            raise ModelError(
+                f"video_window {self.video_window} is below 1; give None or a number of tokens"
             )
         if self.mamba_num_heads % self.n_groups:
             raise ModelError(

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.errors import ModelError
-from timevlm.llm.attention import AttentionMixer, TransferAttention, rank_keys
+from timevlm.llm.attention import AttentionMixer, TransferAttention, VideoWindow, rank_keys
 from timevlm.llm.config import ATTENTION, MAMBA, HybridConfig
 from timevlm.llm.mamba2 import Mamba2Mixer
 from timevlm.llm.ssd import BACKENDS
@@ -80,10 +80,17 @@ class Block(nn.Module):
             self.mixer = MLPMixer(config)
 
     def forward(
-        self, x: Tensor, state: LayerState, lengths: Tensor | None
+        self,
+        x: Tensor,
+        state: LayerState,
+        lengths: Tensor | None,
+        window: VideoWindow | None = None,
     ) -> tuple[Tensor, LayerState]:
-        """One block over `x (B, L, D)`."""
-        y, state = self.mixer(self.norm(x), state, lengths)
+        """One block over `x (B, L, D)`; a window is attention's alone."""
+        if isinstance(self.mixer, AttentionMixer):
+            y, state = self.mixer(self.norm(x), state, lengths, window)
+        else:
+            y, state = self.mixer(self.norm(x), state, lengths)
         return x + y, state
 
 
@@ -187,6 +194,7 @@ class HybridLM(nn.Module):
             transferred=(TokenStore(),) * compressions,
             num_video_seen=tuple(torch.zeros_like(num_video_tokens) for _ in range(compressions)),
             num_video_total=num_video_tokens,
+            num_prefix=torch.zeros_like(num_video_tokens),
         )
 
     def read_prefix(
@@ -197,7 +205,8 @@ class HybridLM(nn.Module):
         layers = list(state.layers)
         for i in range(split):
             x, layers[i] = self.backbone.layers[i](x, layers[i], lengths)
-        state = replace(state, layers=tuple(layers))
+        here = x.shape[1] if lengths is None else lengths
+        state = replace(state, layers=tuple(layers), num_prefix=state.num_prefix + here)
         if split < self.config.num_layers:
             state = replace(state, held_prefix=state.held_prefix.append(x, lengths))
         return state
@@ -210,6 +219,7 @@ class HybridLM(nn.Module):
         layers = list(state.layers)
         transferred, seen = list(state.transferred), list(state.num_video_seen)
         arriving = arriving_counts(self.config.transv, state.num_video_total)
+        window = self._window(state.num_prefix)
         for i in range(split):
             c = self._compression_at(i)
             if c is not None:
@@ -217,7 +227,7 @@ class HybridLM(nn.Module):
                     c, x, lengths, (arriving[c], seen[c], state.num_video_total), transferred[c]
                 )
             if x.shape[1]:
-                x, layers[i] = self.backbone.layers[i](x, layers[i], lengths)
+                x, layers[i] = self.backbone.layers[i](x, layers[i], lengths, window)
         state = replace(
             state,
             layers=tuple(layers),
@@ -340,6 +350,10 @@ class HybridLM(nn.Module):
         compression = self.config.transv[c]
         return self.backbone.layers[compression.layer].norm(x) if compression.normalize else x
 
+    def _window(self, num_prefix: Tensor, num_video: Tensor | None = None) -> VideoWindow | None:
+        size = self.config.video_window
+        return None if size is None else VideoWindow(size, num_prefix, num_video)
+
     # ---- whole rows -----------------------------------------------------------------------
 
     def _join_and_run(
@@ -380,7 +394,8 @@ class HybridLM(nn.Module):
                     ranking, kept = _video_part(scores, before), _video_part(mask, before)
             inputs.append(x)
             lengths = None if int(spans.total.min()) == x.shape[1] else spans.total
-            x, layers[i] = self.backbone.layers[i](x, None, lengths)
+            window = self._window(spans.prefix, spans.video)
+            x, layers[i] = self.backbone.layers[i](x, None, lengths, window)
         return _Joint(x, spans, layers, transferred, inputs, ranking, kept)
 
     def _compress_rows(

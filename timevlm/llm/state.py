@@ -66,6 +66,18 @@ class TokenStore:
         """Padded number of tokens a row."""
         return sum(part.shape[1] for part in self.parts)
 
+    def slice(self, start: int, stop: int) -> Tensor:
+        """Tokens `start` to `stop` of every row, padding included; other parts are not touched."""
+        found, place = [], 0
+        for part in self.parts:
+            first, last = max(start - place, 0), min(stop - place, part.shape[1])
+            if first < last:
+                found.append(part[:, first:last])
+            place += part.shape[1]
+        if not found:
+            return self.parts[0][:, :0]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
     def consolidated(self) -> "TokenStore":
         """The same tokens as a single part."""
         if len(self.parts) <= 1:
@@ -120,6 +132,7 @@ class HybridState:
     transferred: tuple[TokenStore, ...]  # per compression: keys and values of dropped tokens
     num_video_seen: tuple[Tensor, ...]  # per compression: (B,) vision tokens that arrived there
     num_video_total: Tensor  # (B,) vision tokens that the whole video will have
+    num_prefix: Tensor  # (B,) text tokens that stand before the video
     held_prefix: TokenStore = TokenStore()  # residual stream at the split layer, (B, T, D)
     held_video: TokenStore = TokenStore()
     prompted: bool = False  # True once a prompt has been read
@@ -134,6 +147,7 @@ class HybridState:
             transferred=tuple(s.map(fn) for s in self.transferred),
             num_video_seen=tuple(fn(n) for n in self.num_video_seen),
             num_video_total=fn(self.num_video_total),
+            num_prefix=fn(self.num_prefix),
             held_prefix=self.held_prefix.map(fn),
             held_video=self.held_video.map(fn),
             ranking=None if self.ranking is None else fn(self.ranking),
@@ -170,7 +184,7 @@ class HybridState:
 
 def state_tensors(state: HybridState) -> dict[str, Tensor]:
     """Flat name -> tensor table of a consolidated state, for saving. Masks end in `.valid`."""
-    tensors = {"num_video_total": state.num_video_total}
+    tensors = {"num_video_total": state.num_video_total, "num_prefix": state.num_prefix}
     for i, seen in enumerate(state.num_video_seen):
         tensors[f"num_video_seen.{i}"] = seen
 
@@ -217,6 +231,7 @@ def state_from_tensors(
         transferred=tuple(store(f"transferred.{i}") for i in range(num_compressions)),
         num_video_seen=tuple(tensors[f"num_video_seen.{i}"] for i in range(num_compressions)),
         num_video_total=tensors["num_video_total"],
+        num_prefix=tensors["num_prefix"],
         held_prefix=store("held_prefix"),
         held_video=store("held_video"),
     )
