@@ -65,6 +65,12 @@ _RUN_OPTIONS = (
         show_default=True,
         help="Wording of the prompts.",
     ),
+    click.option(
+        "--prompt-index",
+        type=click.IntRange(min=0),
+        metavar="K",
+        help="VDC: ask in wording K, from 0.  [default: drawn by the video's hash]",
+    ),
     click.option("--text", is_flag=True, help="timevlm: answer in words instead of by likelihood."),
     click.option("--max-new-tokens", type=int, default=256, show_default=True),
     click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible endpoint."),
@@ -381,6 +387,7 @@ def _settings(options: dict[str, Any]) -> "RunSettings":
         extract=options["extract"] or "ours",
         span_unit=options["span_unit"] or "seconds",
         prompt_style=options["prompt_style"],
+        prompt_index=options["prompt_index"],
         decode_wall_seconds=options["decode_timeout"],
     )
 

@@ -78,12 +78,18 @@ def evaluate(
     benchmark = benchmark or get(settings.bench)
     settings = replace(settings, bench=benchmark.name)
     samples, config_parts = draw(benchmark, settings)
+    _check_prompt_index(benchmark, settings, samples)
     if model is None:
         model = load_model(_on_device(settings, shard))
     if settings.subtitles and not model.reads_prompts:
         raise InputError(
             f"{model.name} is asked the question alone, so it would not see the subtitles; "
             "leave them out, or let it answer in words: --text"
+        )
+    if settings.prompt_index is not None and not model.reads_prompts:
+        raise InputError(
+            f"{model.name} is asked in words of its own, so a prompt index changes nothing; "
+            "leave it out, or let it answer in words: --text"
         )
     config = Config(
         settings=settings,
@@ -108,6 +114,22 @@ def evaluate(
             times = worker.run()
         write_json(note, {"shard": str(shard), **known, **_costs(times, shown)})
     return finish(folder, benchmark)
+
+
+def _check_prompt_index(
+    benchmark: Benchmark, settings: RunSettings, samples: Sequence[Sample]
+) -> None:
+    """Raises InputError unless every sample has a wording of the number that is asked for."""
+    index = settings.prompt_index
+    if index is None:
+        return
+    least = min(len(benchmark.wordings(sample)) for sample in samples)
+    if not least:
+        raise InputError(
+            f"{benchmark.name} asks each question in one wording alone; leave out the prompt index"
+        )
+    if index >= least:
+        raise InputError(f"{benchmark.name} has no prompt index {index}; use 0 to {least - 1}")
 
 
 def draw(benchmark: Benchmark, settings: RunSettings) -> tuple[list[Sample], dict[str, Any]]:
@@ -314,6 +336,7 @@ def differences(first: Config, second: Config) -> list[str]:
         "generation": [c.gen_kwargs for c in (first, second)],
         "sampling": [str(c.sampling) for c in (first, second)],
         "prompt style": [c.settings.prompt_style for c in (first, second)],
+        "prompt index": [c.settings.prompt_index for c in (first, second)],
     }
     return [f"{name}: {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]
 

@@ -55,6 +55,8 @@ class RunSettings:
     span_unit: TimeUnit = "seconds"
     """What numbers mean where replies in words name times."""
     prompt_style: str = "official"
+    prompt_index: int | None = None
+    """Number, from 0, of the wording for all questions, where a benchmark draws one; None: drawn."""
     decode_wall_seconds: float = 600.0
     """Longest time that one video may keep the run waiting."""
 
@@ -64,11 +66,24 @@ class RunSettings:
                 f"extraction rules {self.extract!r} are unknown; use {', '.join(EXTRACT_RULES)}"
             )
         check_time_unit(self.span_unit, self.extract)
+        self._check_prompt_index()
         if self.subtitles not in (False, True, "all"):
             raise InputError(f"subtitles {self.subtitles!r} are unknown; use true, false or 'all'")
         if self.limit is not None and (self.limit <= 0 or (self.limit > 1 and self.limit % 1)):
             raise InputError(
                 f"limit {self.limit:g} is neither a number of videos nor a share below 1"
+            )
+
+    def _check_prompt_index(self) -> None:
+        index = self.prompt_index
+        if index is None:
+            return
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+            raise InputError(f"prompt index {index!r} is no number of a wording; count from 0")
+        if self.prompt_style != "official":
+            raise InputError(
+                f"prompt index {index} chooses an official wording, and prompt style "
+                f"{self.prompt_style!r} has one of its own; give one of the two"
             )
 
     @property
@@ -125,6 +140,8 @@ class Config:
             "prompt_style": self.settings.prompt_style,
             "schema_version": SCHEMA_VERSION,
         }
+        if self.settings.prompt_index is not None:
+            parts["prompt_index"] = self.settings.prompt_index
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -259,14 +259,16 @@ class Worker:
         self._write(row)
 
     def _prompt(self, sample: Sample, session: Session) -> Prompt:
-        benchmark, subtitles = self.job.benchmark, self.job.config.settings.subtitles
+        benchmark, settings = self.job.benchmark, self.job.config.settings
+        if settings.prompt_index is not None:
+            return benchmark.wordings(sample)[settings.prompt_index]
         return benchmark.prompt(
             sample,
             num_frames=len(session.frame_seconds),
             duration_seconds=session.duration_seconds,
-            style=self.job.config.settings.prompt_style,
+            style=settings.prompt_style,
             # Without frame times a benchmark shows all cues.
-            frame_seconds=() if subtitles == "all" else session.frame_seconds,
+            frame_seconds=() if settings.subtitles == "all" else session.frame_seconds,
             cues=benchmark.cues(sample, self.job.data),
         )
 

@@ -179,6 +179,10 @@ class Benchmark(ABC):
         where no frame times are given.
         """
 
+    def wordings(self, sample: Sample) -> tuple[Prompt, ...]:
+        """The prompts that a sample's own is drawn from; empty where it is always the same one."""
+        return ()
+
     @abstractmethod
     def grade(
         self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS

@@ -7,7 +7,7 @@ video_name. The repack with one row per task and video and a `qa_list` is read t
 VDCscore asks a judge model each question about the caption alone and then whether its answer agrees
 with the right one. The judge runs after the captions are written (`score_judged`); its name is
 part of the score's name. Upstream draws one of several wordings of the prompt without a
-seed; here the sample's hash decides, and `plain` always takes the first.
+seed; here the sample's hash decides, or `--prompt-index` for all; `plain` always takes the first.
 """
 
 import hashlib
@@ -167,11 +167,14 @@ class VDC(Benchmark):
         cues: Sequence[Cue] = (),
     ) -> Prompt:
         """One of the task's wordings: by the sample's hash, or the first one in `plain`."""
-        task = str(sample.tags["task"])
-        wordings = caption_wordings(task)
-        digest = hashlib.sha256(f"{task}{sample.cluster}".encode()).digest()
+        wordings = self.wordings(sample)
+        digest = hashlib.sha256(f"{sample.tags['task']}{sample.cluster}".encode()).digest()
         index = 0 if style == "plain" else int.from_bytes(digest, "big") % len(wordings)
-        return Prompt(text=wordings[index])
+        return wordings[index]
+
+    def wordings(self, sample: Sample) -> tuple[Prompt, ...]:
+        """24 for detailed captions, 16 for each other task."""
+        return tuple(Prompt(text=text) for text in caption_wordings(str(sample.tags["task"])))
 
     def grade(
         self, sample: Sample, raw: str, *, rules: str = "ours", scale: TimeScale = SECONDS

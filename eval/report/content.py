@@ -221,7 +221,7 @@ def settings_rows(content: Content) -> list[tuple[str, str]]:
         ("model options", options or "none"),
         ("generation", ", ".join(f"{k}={v}" for k, v in config.gen_kwargs.items()) or "none"),
         ("sampling", config.frames_rule),
-        ("prompt style", settings.prompt_style),
+        ("prompt style", settings.prompt_style + _wording(settings.prompt_index)),
         ("prompts", _prompt_hashes(content.result.rows)),
         (
             "replies read by",
@@ -284,6 +284,10 @@ def _judge(judge: Mapping[str, Any] | None) -> str:
     unread = words.count(judge["num_unreadable"], "reply", "replies")
     prompts = judge["prompts"] or "the benchmark's own"
     return f"{judge['model']}, prompts {prompts}, {unread} unreadable"
+
+
+def _wording(index: int | None) -> str:
+    return "" if index is None else f", wording {index} throughout"
 
 
 def _prompt_hashes(rows: Sequence[Mapping[str, Any]]) -> str:
