@@ -5,7 +5,9 @@ look leaner than it is. So every measurement runs in a child process of its own 
 which prints its numbers as one JSON line.
 
 Tables are printed as Markdown. A bench prints one JSON line last; with `--out FILE` the same JSON
-is kept, and with it, as "page", the tables: scripts/paste_benches.py puts those in a document.
+is kept, and with it, as "page", the tables: scripts/paste_benches.py puts those in a document. A
+bench of many parts writes that file after each of them (`Parts`): one that was cut off goes on with
+the same command.
 """
 
 import ctypes
@@ -16,11 +18,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -140,7 +142,14 @@ def _kill_over(
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Print a table in Markdown, its first column aligned left, the others right; the text."""
+    """Print a table (`table`), and return its text."""
+    text = table(title, columns, rows)
+    print(f"\n{text}\n", flush=True)
+    return text
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown under its title, the first column aligned left, the others right."""
     lines = [list(columns), *([cell(value) for value in row] for row in rows)]
     widths = [max(3, *(len(line[index]) for line in lines)) for index in range(len(columns))]
     aligned = [
@@ -152,9 +161,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     ]
     rule = ["-" * (width - 1) + ":" if index else "-" * width for index, width in enumerate(widths)]
     body = [f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:])]
-    text = "\n".join([f"{title}:", "", *body])
-    print(f"\n{text}\n", flush=True)
-    return text
+    return "\n".join([f"{title}:", "", *body])
 
 
 def cell(value: object) -> str:
@@ -175,24 +182,102 @@ def verdict(name: str, value: float | None, limit: float, *, at_most: bool = Tru
 
 def show_verdicts(verdicts: Sequence[dict]) -> str:
     """Print expectations, one line each; the lines as a Markdown list."""
+    text = verdict_list(verdicts)
+    print(text.replace("- ", "", 1).replace("\n- ", "\n"))
+    return text
+
+
+def verdict_list(verdicts: Sequence[dict]) -> str:
+    """Expectations as a Markdown list, one line each."""
     words = {None: "not measured", True: "met", False: "NOT MET"}
     lines = []
     for entry in verdicts:
         measured = "" if entry["value"] is None else f"{cell(entry['value'])}: "
         lines.append(f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}")
-    print("\n".join(lines))
     return "\n".join(f"- {line}" for line in lines)
 
 
 def finish(result: dict, page: Sequence[str], out: Path | None) -> None:
     """Print the JSON line, and keep it in `out`, with what was printed before as its "page"."""
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.{os.getpid()}")
-        text = json.dumps({**result, "page": "\n\n".join(page)}, indent=2)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, out)
+        kept = {**result, "page": "\n\n".join(page)}
+        write_atomically(out, json.dumps(kept, indent=2) + "\n")
     print(json.dumps(result))
+
+
+class Parts:
+    """What a bench has measured, part by part; kept in `out` after every part.
+
+    A run that was cut off goes on with the same command, and a command that asks for other parts
+    adds them to the file. `report` makes the result and its page of the parts so far, so the file
+    can be pasted at any time. Parts measured with other settings are never mixed: SystemExit.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        report: Callable[[dict[str, Any]], tuple[dict[str, Any], list[str]]],
+        out: Path | None,
+    ) -> None:
+        self.settings = json.loads(json.dumps(settings))  # as they come back from the file
+        self.report = report
+        self.out = out
+        self.done: dict[str, Any] = {}
+        if out is not None and out.exists():
+            self.done = self._kept(out)
+
+    def _kept(self, out: Path) -> dict[str, Any]:
+        try:
+            kept = json.loads(out.read_text("utf-8"))
+            settings, parts = kept["settings"], kept["parts"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise SystemExit(
+                f"error: {out} holds no parts of a bench: use another --out"
+            ) from error
+        if settings != self.settings:
+            names = sorted(settings.keys() | self.settings.keys())
+            differing = ", ".join(
+                f"{name} {settings.get(name)!r}, now {self.settings.get(name)!r}"
+                for name in names
+                if settings.get(name) != self.settings.get(name)
+            )
+            raise SystemExit(f"error: {out} was measured with {differing}: use another --out")
+        return parts
+
+    def measure(self, name: str, function: Callable[[], Any]) -> Any:
+        """The part called `name`: as it was kept, or what `function` returns (JSON values)."""
+        if name not in self.done:
+            started = time.perf_counter()
+            self.done[name] = json.loads(json.dumps(function()))
+            self._keep()
+            seconds = time.perf_counter() - started
+            print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        return self.done[name]
+
+    def _keep(self) -> None:
+        if self.out is not None:
+            result, page = self.report(self.done)
+            kept = {"settings": self.settings, **result, "parts": self.done}
+            kept["page"] = "\n\n".join(page)
+            write_atomically(self.out, json.dumps(kept, indent=2) + "\n")
+
+    def finish(self) -> None:
+        """Print the page of all parts and, last, one JSON line; both are in `out` too."""
+        self._keep()
+        result, page = self.report(self.done)
+        print("\n" + "\n\n".join(page) + "\n")
+        print(json.dumps({"settings": self.settings, **result}))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write the file whole or not at all; its folder is made if absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def cores() -> int:

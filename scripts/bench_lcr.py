@@ -8,7 +8,8 @@
 Seconds are the best of several runs after the first. How long edges take depends on how many there
 are, so their share of the pixels stands beside the time; OpenCV's time is given where cv2 is
 installed. Expectations: `lcr-tiny`, read 16 frames at a time, costs at most 2 ms a frame, edges
-included, on one core; the linear Bi-WKV is faster than the quadratic one from 64 tokens on.
+included, on one core; the linear Bi-WKV is faster than the quadratic one from 64 tokens on. With
+`--out` every part is kept when it is measured, and the same command goes on after the last one.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from _bench import cores, finish, print_table, show_verdicts, verdict
+from _bench import Parts, cores, print_table, table, verdict, verdict_list
 from torch import Tensor
 
 from recognizers import create
@@ -70,18 +71,18 @@ def load_frames(video: Path | None, side: int, count: int) -> Tensor:
 
 
 @torch.inference_mode()
-def bench_stream(video: Path | None, repeats: int) -> list[dict]:
-    """Milliseconds a frame of each model, by the number of frames in a step."""
+def bench_stream(name: str, video: Path | None, repeats: int) -> list[dict]:
+    """Milliseconds a frame of a model, by the number of frames in a step."""
     rows = []
-    for name, side in MODELS.items():
-        model = create(name).eval()
-        frames = load_frames(video, side, max(STEP_FRAMES))[None]
-        state = model.init_state(1, side, side)
-        for count in STEP_FRAMES:
-            step = partial(model.step, frames[:, :count], state)
-            ms = 1000 * best_seconds(step, repeats) / count
-            row = {"model": name, "side": side, "frames_a_step": count, "ms_a_frame": ms}
-            rows.append({**row, "frames_per_second": 1000 / ms})
+    side = MODELS[name]
+    model = create(name).eval()
+    frames = load_frames(video, side, max(STEP_FRAMES))[None]
+    state = model.init_state(1, side, side)
+    for count in STEP_FRAMES:
+        step = partial(model.step, frames[:, :count], state)
+        ms = 1000 * best_seconds(step, repeats) / count
+        row = {"model": name, "side": side, "frames_a_step": count, "ms_a_frame": ms}
+        rows.append({**row, "frames_per_second": 1000 / ms})
     return rows
 
 
@@ -147,34 +148,55 @@ def bench_wkv(repeats: int, max_tokens: int) -> list[dict]:
 def bench(arguments: argparse.Namespace) -> None:
     """Print the three tables, what was asked, and one JSON line."""
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads on {cores()} cores")
-    streams = bench_stream(arguments.video, arguments.repeats)
-    edges = bench_edges(arguments.video, arguments.repeats)
-    wkv = bench_wkv(arguments.repeats, arguments.max_tokens)
+    video, repeats = arguments.video, arguments.repeats
+    settings = {
+        "torch": torch.__version__,
+        "threads": arguments.threads,
+        "repeats": repeats,
+        "max_tokens": arguments.max_tokens,
+        "video": None if video is None else video.name,
+    }
+    parts = Parts(settings, partial(report, threads=arguments.threads), arguments.out)
+    for name in MODELS:
+        parts.measure(f"stream of {name}", partial(bench_stream, name, video, repeats))
+    parts.measure("edges", partial(bench_edges, video, repeats))
+    parts.measure("wkv", partial(bench_wkv, repeats, arguments.max_tokens))
+    parts.finish()
+
+
+def report(parts: dict[str, list[dict]], threads: int) -> tuple[dict, list[str]]:
+    """The numbers and the page of the parts that were measured."""
+    streams = [row for name in MODELS for row in parts.get(f"stream of {name}", [])]
+    edges, wkv = parts.get("edges", []), parts.get("wkv", [])
     page = []
     for title, rows in (
-        ("Streaming, edges included", streams),
+        (f"Streaming, edges included, threads: {threads}", streams),
         ("Canny edges with Otsu's threshold, milliseconds a frame", edges),
         (f"Bi-WKV, {WKV_CHANNELS} channels, milliseconds", wkv),
     ):
-        columns = [name.replace("_", " ") for name in rows[0]]
-        page.append(print_table(title, columns, [list(row.values()) for row in rows]))
-    tiny = min(row["ms_a_frame"] for row in streams if row["model"] == "lcr-tiny")
-    slowest = min(
+        if rows:
+            columns = [name.replace("_", " ") for name in rows[0]]
+            page.append(table(title, columns, [list(row.values()) for row in rows]))
+    tiny = [row["ms_a_frame"] for row in streams if row["model"] == "lcr-tiny"]
+    ratios = [
         row["bi_wkv_reference"] / row["bi_wkv"]
         for row in wkv
         if row["tokens"] >= 64 and row["bi_wkv_reference"] is not None
-    )
-    asked = [
-        verdict("lcr-tiny, ms a frame", tiny, TINY_MS_ASKED),
-        verdict("linear Bi-WKV, times the quadratic's speed", slowest, 1.0, at_most=False),
     ]
-    page.append(show_verdicts(asked))
-    head = {"bench": "lcr", "torch": torch.__version__, "threads": arguments.threads}
-    source = None if arguments.video is None else arguments.video.name
+    asked = [
+        verdict("lcr-tiny, ms a frame", min(tiny, default=None), TINY_MS_ASKED),
+        verdict(
+            "linear Bi-WKV, times the quadratic's speed",
+            min(ratios, default=None),
+            1.0,
+            at_most=False,
+        ),
+    ]
     tables = {"stream": streams, "edges": edges, "wkv": wkv}
-    result = {**head, "cores": cores(), "video": source, **tables, "asked": asked}
-    finish(result, page, arguments.out)
+    return {"bench": "lcr", "cores": cores(), **tables, "asked": asked}, [
+        *page,
+        verdict_list(asked),
+    ]
 
 
 def num_parameters(config: LCRConfig) -> int:

@@ -24,7 +24,8 @@ than wall seconds. Over `--max-seconds` a row is skipped with the reason.
 Expectation on a CPU at T = 64 and 256, for the slowest MinConv cell: at least 2x the speed of
 ConvLSTM and 10x that of the log form of the same cell (with --published: of the published cell).
 On a GPU: at least 5x ConvLSTM at T = 64, and faster than the log form. Prints a table per T and,
-last, one JSON line.
+last, one JSON line. With `--out` every row is kept when it is measured, and the same command goes
+on after the last one; `--steps` and `--rows` choose parts for one file.
 """
 
 import argparse
@@ -34,19 +35,20 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from _bench import (
     GIBIBYTE,
     MEBIBYTE,
+    Parts,
     PeakRSS,
     cores,
-    finish,
-    print_table,
     run_child,
-    show_verdicts,
+    table,
     verdict,
+    verdict_list,
 )
 from torch import Tensor, nn
 
@@ -204,36 +206,34 @@ def job_of(arguments: argparse.Namespace, **more: object) -> dict:
     return {k: v for k, v in vars(arguments).items() if k != "out"} | more
 
 
-def bench_length(
-    num_steps: int, last: dict[str, dict], arguments: argparse.Namespace
-) -> tuple[dict, str]:
-    """Measure every row at one length, print the table; results by row, and the table."""
-    results = {}
-    for row in arguments.rows:
-        reason = over_budget(last.get(row), num_steps, arguments.max_seconds)
-        job = job_of(arguments, row=row, steps=num_steps)
-        result = (
-            {"skipped": reason}
-            if reason
-            else run_child(
-                __file__,
-                job,
-                max_bytes=int(arguments.max_gib * GIBIBYTE),
-                max_seconds=10 * arguments.max_seconds,
-            )
-        )
-        last[row] = results[row] = {"steps": num_steps, **result}
+def measure_row(
+    row: str, num_steps: int, last: dict | None, arguments: argparse.Namespace
+) -> dict[str, object]:
+    """One row at one length in a process of its own; `last`: the same row at the length before."""
+    reason = over_budget(last, num_steps, arguments.max_seconds)
+    if reason:
+        return {"row": row, "steps": num_steps, "skipped": reason}
+    result = run_child(
+        __file__,
+        job_of(arguments, row=row, steps=num_steps),
+        max_bytes=int(arguments.max_gib * GIBIBYTE),
+        max_seconds=10 * arguments.max_seconds,
+    )
+    return {"row": row, "steps": num_steps, **result}
+
+
+def length_table(num_steps: int, results: dict[str, dict], arguments: argparse.Namespace) -> str:
+    """The rows that were measured at one length, in Markdown."""
     lines = []
     for row, result in results.items():
         if "skipped" in result:
             lines.append((row, f"skipped: {result['skipped']}", *[None] * 4))
             continue
         slower = [
-            results[other]["seconds"] / result["seconds"] if "seconds" in results[other] else None
+            results.get(other, {}).get("seconds")
             for other in ("convlstm", rival_of(row, arguments))
-            if other in results
         ]
-        slower += [None] * (2 - len(slower))
+        slower = [None if other is None else other / result["seconds"] for other in slower]
         mib = result["extra_bytes"] / MEBIBYTE
         lines.append((row, result["seconds"], result["cpu_seconds"], mib, *slower))
     columns = (
@@ -246,9 +246,9 @@ def bench_length(
     )
     title = (
         f"T = {num_steps}, batch {arguments.batch}, {arguments.size}x{arguments.size}, "
-        f"{arguments.layers} layers of {arguments.channels}"
+        f"{arguments.layers} layers of {arguments.channels}, {arguments.threads} threads"
     )
-    return results, print_table(title, columns, lines)
+    return table(title, columns, lines)
 
 
 def rival_of(row: str, arguments: argparse.Namespace) -> str:
@@ -298,12 +298,32 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.rows is None:
-        cells = (*MINCONV, *BASELINES)
-        arguments.rows = [*cells, *(f"{cell} log" for cell in MINCONV)]
-        if arguments.published:
-            arguments.rows += [f"published {cell}" for cell in cells]
+    known = all_rows(arguments)
+    arguments.rows = arguments.rows or known
+    for row in arguments.rows:
+        if row not in known and arguments.child is None:
+            parser.error(f"no row {row!r}: give some of {', '.join(map(repr, known))}")
     return arguments
+
+
+def all_rows(arguments: argparse.Namespace) -> list[str]:
+    """Every row there is, in the order of the tables."""
+    cells = (*MINCONV, *BASELINES)
+    rows = [*cells, *(f"{cell} log" for cell in MINCONV)]
+    return rows + [f"published {cell}" for cell in cells if arguments.published]
+
+
+def report(parts: dict[str, dict], arguments: argparse.Namespace) -> tuple[dict, list[str]]:
+    """The numbers and the page of the parts that were measured."""
+    by_length: dict[int, dict[str, dict]] = {}
+    measured = [part for part in parts.values() if "row" in part]
+    rows = all_rows(arguments)
+    for part in sorted(measured, key=lambda part: (part["steps"], rows.index(part["row"]))):
+        by_length.setdefault(part["steps"], {})[part["row"]] = part
+    page = [length_table(steps, found, arguments) for steps, found in by_length.items()]
+    asked = expectations(by_length, arguments)
+    result = {"bench": "minconv", "cores": cores(), "equal": parts.get("check")}
+    return {**result, "lengths": by_length, "asked": asked}, [*page, verdict_list(asked)]
 
 
 def main() -> None:
@@ -312,29 +332,23 @@ def main() -> None:
         job = json.loads(arguments.child)
         print(json.dumps(check(job) if job["row"] == "check" else measure(job)))
         return
-    print(f"torch {torch.__version__}, {arguments.threads} threads on {cores()} cores")
-    same = run_child(__file__, job_of(arguments, row="check"))
+    names = ("batch", "size", "channels", "layers", "device", "threads", "max_seconds", "max_gib")
+    settings = {name: getattr(arguments, name) for name in names}
+    settings |= {"torch": torch.__version__, "published": arguments.published is not None}
+    parts = Parts(settings, partial(report, arguments=arguments), arguments.out)
+    same = parts.measure("check", lambda: run_child(__file__, job_of(arguments, row="check")))
     if same["difference"] > 1e-3:
         raise SystemExit(f"error: the fast and the log scan differ by {same['difference']:.1e}")
-    print(f"largest relative difference of loss and gradients: {same['difference']:.1e}")
-    last: dict[str, dict] = {}
-    by_length, page = {}, []
     for num_steps in sorted(arguments.steps):
-        by_length[num_steps], table = bench_length(num_steps, last, arguments)
-        page.append(table)
-    asked = expectations(by_length, arguments)
-    page.append(show_verdicts(asked))
-    result = {
-        "bench": "minconv",
-        "torch": torch.__version__,
-        "cores": cores(),
-        "threads": arguments.threads,
-        "device": arguments.device,
-        "equal": same,
-        "lengths": by_length,
-        "asked": asked,
-    }
-    finish(result, page, arguments.out)
+        for row in arguments.rows:
+            before = [p for p in parts.done.values() if p.get("row") == row]
+            before = [p for p in before if p["steps"] < num_steps]
+            last = max(before, key=lambda p: p["steps"], default=None)
+            parts.measure(
+                f"{row}, T = {num_steps}",
+                partial(measure_row, row, num_steps, last, arguments),
+            )
+    parts.finish()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python scripts/bench_movinet.py --table                 # sizes and operations alone
     python scripts/bench_movinet.py --port ../MoViNet-pytorch    # beside a checkout of the port
     python scripts/bench_movinet.py --models a0 --size 64 --rounds 3 --frames 8 32   # a short try
+    python scripts/bench_movinet.py --models a1 --jobs speed --out F   # one part; more: same --out
 
 Speed: the streaming networks at their own resolution, one frame a step and eight, plain and folded;
 with `--port` the public PyTorch port (its packages einops and fvcore installed) runs the same
@@ -13,7 +14,8 @@ machine slows each alike. Medians of the rounds. Asked: folded at least 1.5 time
 Memory: a stream of some frames and of many, and training through stream buffers on a clip of 16 and
 of 64 frames against the whole clip at once, each in a process of its own. Asked: flat.
 
-Prints tables and, last, one JSON line.
+Prints tables and, last, one JSON line. With `--out` every part is kept when it is measured, and the
+same command goes on after the last one.
 """
 
 import argparse
@@ -21,19 +23,20 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from _bench import (
     MEBIBYTE,
+    Parts,
     PeakRSS,
     cores,
-    finish,
-    print_table,
     run_child,
-    show_verdicts,
+    table,
     verdict,
+    verdict_list,
 )
 
 from recognizers.base import create, num_bytes
@@ -53,6 +56,25 @@ SIZE_COLUMNS = (
     *("model", "clip", "base M", "paper M", "ckpt MiB", "released", "base G", "paper G"),
     *("stream M", "stream G", "state MiB"),
 )
+SPEED_COLUMNS = {
+    "model": "model",
+    "size": "size",
+    "frames_a_step": "a step",
+    "port_ms_a_frame": "port",
+    "plain_ms_a_frame": "plain",
+    "folded_ms_a_frame": "folded",
+    "speed_ratio": "port/folded",
+    "largest_difference": "differ",
+    "state_mebibytes": "state MiB",
+}
+MEMORY_COLUMNS = {
+    "kind": "job",
+    "model": "model",
+    "size": "size",
+    "frames": "frames",
+    "peak_mebibytes": "peak",
+}
+JOBS = ("speed", "memory")
 CHUNKS = (1, 8)
 STREAM_FRAMES = (50, 2000)
 TRAIN_FRAMES = (16, 64)
@@ -85,14 +107,6 @@ def size_rows() -> list[dict]:
             }
         )
     return rows
-
-
-def print_sizes(rows: list[dict]) -> str:
-    return print_table(
-        "Ours beside the paper's (one multiply-add counted once)",
-        SIZE_COLUMNS,
-        [list(row.values()) for row in rows],
-    )
 
 
 def load_port(folder: Path, model: MoViNet, name: str) -> torch.nn.Module:
@@ -139,31 +153,29 @@ def stepper(model: MoViNetRecognizer, frames: torch.Tensor) -> Callable[[], torc
     return step
 
 
-def speed_rows(name: str, arguments: argparse.Namespace) -> Iterator[dict]:
-    """Milliseconds a frame of every implementation, one row a chunk length."""
+def speed_row(name: str, chunk: int, arguments: argparse.Namespace) -> dict:
+    """Milliseconds a frame of every implementation, `chunk` frames a step."""
     model = randomized(name)
-    folded = fused(model)
-    port = load_port(arguments.port, model, name) if arguments.port else None
     size = arguments.size or PUBLISHED[name].resolution
-    for chunk in arguments.chunks:
-        frames = torch.rand(1, chunk, 3, size, size)
-        steps = {"plain": stepper(model, frames), "folded": stepper(folded, frames)}
-        row = {"model": name, "size": size, "frames_a_step": chunk}
-        if port is not None:
-            port.clean_activation_buffers()
-            theirs = frames.transpose(1, 2).contiguous()
-            steps["port"] = lambda theirs=theirs: port(theirs)
-        with torch.inference_mode():
-            first = {kind: step() for kind, step in steps.items()}
-            row["largest_difference"] = max(
-                float((logits - first["plain"]).abs().max()) for logits in first.values()
-            )
-            for kind, seconds in take_turns(steps, arguments.rounds).items():
-                row[f"{kind}_ms_a_frame"] = seconds / chunk * 1e3
-        if port is not None:
-            row["speed_ratio"] = row["port_ms_a_frame"] / row["folded_ms_a_frame"]
-        row["state_mebibytes"] = num_bytes(model.init_state(1, size, size)) / MEBIBYTE
-        yield row
+    frames = torch.rand(1, chunk, 3, size, size)
+    steps = {"plain": stepper(model, frames), "folded": stepper(fused(model), frames)}
+    if arguments.port is not None:
+        port = load_port(arguments.port, model, name)
+        port.clean_activation_buffers()
+        theirs = frames.transpose(1, 2).contiguous()
+        steps["port"] = lambda: port(theirs)
+    row = {"model": name, "size": size, "frames_a_step": chunk}
+    with torch.inference_mode():
+        first = {kind: step() for kind, step in steps.items()}
+        row["largest_difference"] = max(
+            float((logits - first["plain"]).abs().max()) for logits in first.values()
+        )
+        for kind, seconds in take_turns(steps, arguments.rounds).items():
+            row[f"{kind}_ms_a_frame"] = seconds / chunk * 1e3
+    if arguments.port is not None:
+        row["speed_ratio"] = row["port_ms_a_frame"] / row["folded_ms_a_frame"]
+    row["state_mebibytes"] = num_bytes(model.init_state(1, size, size)) / MEBIBYTE
+    return row
 
 
 def take_turns(steps: dict[str, Callable[[], torch.Tensor]], rounds: int) -> dict[str, float]:
@@ -200,16 +212,16 @@ def memory_child(job: dict) -> dict:
     return {**job, "peak_mebibytes": memory.peak / MEBIBYTE}
 
 
-def memory_rows(arguments: argparse.Namespace) -> list[dict]:
-    """Peak memory of streams and of training, short and long."""
-    name = arguments.models[0]
+def memory_jobs(arguments: argparse.Namespace) -> list[dict]:
+    """Streams and training, short and long, each for a process of its own."""
+    name = arguments.memory_model
     size = arguments.size or PUBLISHED[name].resolution
     common = {"model": name, "threads": arguments.threads}
     train_size = min(TRAIN_SIZE, size)
     jobs = [{"kind": "stream", "frames": n, "size": size, **common} for n in arguments.frames]
     for kind in ("train", "train whole clip"):
         jobs += [{"kind": kind, "frames": n, "size": train_size, **common} for n in TRAIN_FRAMES]
-    return [run_child(__file__, job) for job in jobs]
+    return jobs
 
 
 def judge(speed: list[dict], memory: list[dict]) -> list[dict]:
@@ -225,21 +237,50 @@ def judge(speed: list[dict], memory: list[dict]) -> list[dict]:
     ]
     for kind, title in (("stream", "a longer stream"), ("train", "a longer training clip")):
         peaks = [row["peak_mebibytes"] for row in memory if row["kind"] == kind]
-        growth = max(peaks) - peaks[0] if peaks else None
+        growth = max(peaks) - peaks[0] if len(peaks) > 1 else None
         found.append(verdict(f"MiB that {title} adds", growth, MAX_GROWTH_BYTES / MEBIBYTE))
     return found
+
+
+def report(parts: dict[str, list[dict]], threads: int) -> tuple[dict, list[str]]:
+    """The numbers and the page of the parts that were measured."""
+    rows = {
+        job: [row for name, part in parts.items() if name.startswith(job) for row in part]
+        for job in ("sizes", *JOBS)
+    }
+    rows["speed"].sort(key=lambda row: (row["model"], row["frames_a_step"]))
+    page = [
+        table(
+            "Ours beside the paper's (one multiply-add counted once)",
+            SIZE_COLUMNS,
+            [list(row.values()) for row in rows["sizes"]],
+        )
+    ]
+    for job, title, columns in (
+        ("speed", f"Streaming, {threads} threads, milliseconds a frame", SPEED_COLUMNS),
+        ("memory", "Peak memory of the process, MiB", MEMORY_COLUMNS),
+    ):
+        if rows[job]:
+            lines = [[row.get(name) for name in columns] for row in rows[job]]
+            page.append(table(title, list(columns.values()), lines))
+    asked = judge(rows["speed"], rows["memory"])
+    if rows["speed"] or rows["memory"]:
+        page.append(verdict_list(asked))
+    return {"bench": "movinet", **rows, "asked": asked}, page
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="sizes and operations alone")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, help="default: both")
     parser.add_argument("--models", nargs="+", choices=ARCHITECTURES, default=["a0", "a1", "a2"])
+    parser.add_argument("--memory-model", choices=ARCHITECTURES, default="a0")
     parser.add_argument("--chunks", type=int, nargs="+", default=CHUNKS, help="frames a step")
     parser.add_argument("--size", type=int, help="picture side (default: each model's own)")
     parser.add_argument("--rounds", type=int, default=20, help="timed calls of each")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--frames", type=int, nargs="+", default=STREAM_FRAMES, help="of memory")
-    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there, part by part")
     parser.add_argument("--port", type=Path, help="a checkout of MoViNet-pytorch")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -251,30 +292,31 @@ def main() -> None:
         print(json.dumps(memory_child(arguments.child)))
         return
     torch.set_num_threads(arguments.threads)
-    sizes = size_rows()
-    head = {"bench": "movinet", "torch": torch.__version__, "threads": arguments.threads}
-    page = [print_sizes(sizes)]
-    if arguments.table:
-        finish({**head, "sizes": sizes}, page, arguments.out)
-        return
-    speed = [row for name in arguments.models for row in speed_rows(name, arguments)]
-    columns = ("model", "size", "frames_a_step", "port_ms_a_frame", "plain_ms_a_frame")
-    columns += ("folded_ms_a_frame", "speed_ratio", "largest_difference", "state_mebibytes")
-    speed_table = print_table(
-        f"Streaming, {arguments.threads} threads, milliseconds a frame",
-        ["model", "size", "a step", "port", "plain", "folded", "port/folded", "differ", "state"],
-        [[row.get(column) for column in columns] for row in speed],
-    )
-    memory = memory_rows(arguments)
-    memory_table = print_table(
-        "Peak memory of the process, MiB",
-        ["job", "model", "size", "frames", "peak"],
-        [[row[k] for k in ("kind", "model", "size", "frames", "peak_mebibytes")] for row in memory],
-    )
-    asked = judge(speed, memory)
-    page += [speed_table, memory_table, show_verdicts(asked)]
-    result = {**head, "sizes": sizes, "speed": speed, "memory": memory, "asked": asked}
-    finish(result, page, arguments.out)
+    settings = {
+        "torch": torch.__version__,
+        "threads": arguments.threads,
+        "size": arguments.size,
+        "rounds": arguments.rounds,
+        "port": arguments.port is not None,
+        "memory_model": arguments.memory_model,
+    }
+    parts = Parts(settings, partial(report, threads=arguments.threads), arguments.out)
+    parts.measure("sizes", size_rows)
+    jobs = () if arguments.table else arguments.jobs
+    if "speed" in jobs:
+        for name in arguments.models:
+            for chunk in arguments.chunks:
+                parts.measure(
+                    f"speed {name}, {chunk} a step",
+                    lambda name=name, chunk=chunk: [speed_row(name, chunk, arguments)],
+                )
+    if "memory" in jobs:
+        for job in memory_jobs(arguments):
+            parts.measure(
+                f"memory of {job['kind']}, {job['frames']} frames",
+                lambda job=job: [run_child(__file__, job)],
+            )
+    parts.finish()
 
 
 if __name__ == "__main__":

@@ -12,22 +12,26 @@ same questions and sentences to ground; none is told the question beforehand.
 on an H.264 file of the same kind of video, decoded at the same rate to the model's picture size:
 seconds of scoring as a share of seconds of decoding. About a minute a video on two free cores. The
 last line printed is JSON.
+
+With `--out` every video is kept when it is scored: a run that was cut off goes on with the same
+command, and more `--videos` add to those that are there.
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from _bench import cores, finish, print_table, show_verdicts, verdict
+from _bench import Parts, cores, table, verdict, verdict_list
 
 from timevlm import TimeVLM
-from timevlm.memory import VideoMemory
+from timevlm.errors import TimeVLMError
 from timevlm.prefilter.detector import DetectorState
 from timevlm.prefilter.focus import FrameStore, Prefilter, load_prefilter
 from timevlm.prefilter.names import FAMILIES, NOVELTY
@@ -51,24 +55,7 @@ _MARGIN_SECONDS = 2.0
 _RENDER_FRAMES = 240
 
 
-class Scores:
-    """Numbers with the videos that they are of."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-        self.videos: list[int] = []
-
-    def add(self, video: int, value: float) -> None:
-        """One more number, of a video."""
-        self.values.append(value)
-        self.videos.append(video)
-
-    def summary(self) -> dict[str, float]:
-        """Mean with its 95 % bootstrap interval over videos, and the count."""
-        return summarize(self.values, self.videos)
-
-
-Table = dict[tuple[str, int], dict[str, Scores]]
+VideoScores = dict[str, dict[str, list[float]]]  # by "method@budget", then by what is scored
 
 
 def main() -> None:
@@ -77,17 +64,30 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     vlm = TimeVLM.from_pretrained(options.model)
     prefilters = {name: load_prefilter(name) for name in options.prefilter}
-    table: Table = defaultdict(lambda: defaultdict(Scores))
+    names = ("seconds", "events", "budgets", "prefilter", "file_seconds", "file_side", "repeats")
+    settings = {name: getattr(options, name) for name in names}
+    settings |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    settings |= {"model": vlm.name, "fingerprint": vlm.fingerprint}
+    settings["weights"] = {name: p.detector.fingerprint for name, p in prefilters.items()}
+    settings["file"] = None if options.file is None else options.file.name
+    parts = Parts(settings, partial(report, settings=settings), options.out)
+    if options.file_seconds:
+        parts.measure("cost", partial(measure_cost, vlm, prefilters, options))
     for seed in range(options.videos):
-        started = time.perf_counter()
-        spec = sample_sparse_video(seed, options.seconds, num_events=options.events)
-        frames = rendered(spec, vlm.frame_size)
-        for method, budget, plan in plans(spec, frames, prefilters, options.budgets):
-            score(vlm, spec, frames, plan, table[method, budget])
-        print(f"video {seed}: {time.perf_counter() - started:.0f} s", flush=True)
-    costs = measure_cost(vlm, prefilters, options)
-    report = summarise(table, costs, options, vlm)
-    finish(report, show(report, options), options.out)
+        parts.measure(f"video {seed}", partial(score_video, vlm, seed, prefilters, options))
+    parts.finish()
+
+
+def score_video(
+    vlm: TimeVLM, seed: int, prefilters: dict[str, Prefilter], options: argparse.Namespace
+) -> VideoScores:
+    """All methods and budgets on one video."""
+    spec = sample_sparse_video(seed, options.seconds, num_events=options.events)
+    frames = rendered(spec, vlm.frame_size)
+    return {
+        f"{method}@{budget}": score(vlm, spec, frames, plan)
+        for method, budget, plan in plans(spec, frames, prefilters, options.budgets)
+    }
 
 
 def rendered(spec: VideoSpec, size: tuple[int, int]) -> TensorFrames:
@@ -120,13 +120,10 @@ def plans(
 
 
 def score(
-    vlm: TimeVLM,
-    spec: VideoSpec,
-    frames: TensorFrames,
-    plan: SamplingPlan,
-    scores: dict[str, Scores],
-) -> None:
+    vlm: TimeVLM, spec: VideoSpec, frames: TensorFrames, plan: SamplingPlan
+) -> dict[str, list[float]]:
     """Watch the plan's frames, ask every question, ground every sentence."""
+    scores: dict[str, list[float]] = defaultdict(list)
     times = frames.planned_seconds.numpy()
     chosen = torch.from_numpy(plan.select(times, end_seconds=spec.duration_seconds))
     memory = vlm.watch(TensorFrames(frames.pixels[chosen], frames.planned_seconds[chosen]))
@@ -134,29 +131,22 @@ def score(
     for question in make_sparse_questions(spec, spec.seed):
         answer = vlm.ask(memory, question.text, choices=question.choices)
         right = float(answer.choice == question.choices.index(question.answer))
-        scores[ACCURACY].add(spec.seed, right)
-        scores[question.kind].add(spec.seed, right)
-    _score_grounding(vlm, spec, memory, scores)
+        scores[ACCURACY].append(right)
+        scores[question.kind].append(right)
+    for query in make_sparse_grounding(spec, spec.seed):
+        found = [(span.start, span.end) for span in vlm.ground(memory, query.text)]
+        scores[MIOU].append(interval_iou(found, query.spans))
     watched = times[chosen.numpy()]
     for start, end in event_spans(spec):
         inside = int(((watched >= start) & (watched < end)).sum())
-        scores[SEEN].add(spec.seed, float(inside >= 2))
-
-
-def _score_grounding(
-    vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory, scores: dict[str, Scores]
-) -> None:
-    for query in make_sparse_grounding(spec, spec.seed):
-        found = [(span.start, span.end) for span in vlm.ground(memory, query.text)]
-        scores[MIOU].add(spec.seed, interval_iou(found, query.spans))
+        scores[SEEN].append(float(inside >= 2))
+    return dict(scores)
 
 
 def measure_cost(
     vlm: TimeVLM, prefilters: dict[str, Prefilter], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """Seconds of decoding a file and of scoring its frames, the better of `repeats` runs each."""
-    if not options.file_seconds:
-        return {}
+    """Seconds of decoding a file and of scoring its frames, the best of `repeats` runs each."""
     spec = sample_sparse_video(0, options.file_seconds, num_events=1)
     plan = SamplingPlan(fps=1.0, resolution=vlm.frame_size)
     with tempfile.TemporaryDirectory() as folder:
@@ -180,39 +170,62 @@ def measure_cost(
     return costs
 
 
-def summarise(
-    table: Table, costs: dict[str, dict[str, float]], options: argparse.Namespace, vlm: TimeVLM
-) -> dict[str, object]:
-    """Means with 95 % bootstrap intervals over videos, the gains, and what was asked for."""
-    results = {
-        f"{method}@{budget}": {key: scores.summary() for key, scores in by_key.items()}
-        for (method, budget), by_key in table.items()
+def pooled(videos: dict[int, VideoScores]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean with its 95 % bootstrap interval over videos of all that was scored, and the count."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    of_videos: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for seed, by_method in videos.items():
+        for method, by_key in by_method.items():
+            for key, scores in by_key.items():
+                values[method][key] += scores
+                of_videos[method][key] += [seed] * len(scores)
+    return {
+        method: {key: summarize(scores, of_videos[method][key]) for key, scores in by_key.items()}
+        for method, by_key in values.items()
     }
-    smallest = min(options.budgets)
-    base = table[UNIFORM, smallest][ACCURACY].summary()["mean"]
+
+
+def report(parts: dict[str, Any], settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The numbers and the page of the parts that were measured."""
+    costs = parts.get("cost", {})
+    videos = {
+        int(name.removeprefix("video ")): part
+        for name, part in parts.items()
+        if name.startswith("video ")
+    }
+    results = pooled(videos)
+    smallest = min(settings["budgets"])
     verdicts = []
-    for name in options.prefilter:
-        gain = 100 * (table[name, smallest][ACCURACY].summary()["mean"] - base)
+    for name in settings["prefilter"]:
+        gain = None
+        if results:
+            better, base = (
+                results[f"{method}@{smallest}"][ACCURACY]["mean"] for method in (name, UNIFORM)
+            )
+            gain = 100 * (better - base)
         verdicts.append(verdict(f"{name}: points gained at {smallest}", gain, 15, at_most=False))
         share = costs.get(name, {}).get("share_of_decode")
         verdicts.append(verdict(f"{name}: cost as a share of decode", share, 0.2))
-    settings = {key: value for key, value in vars(options).items() if key not in ("out", "file")}
-    machine = {"cores": cores(), "processor": platform.machine(), "torch": torch.__version__}
-    return {
-        "bench": "prefilter",
-        "settings": settings | {"model": vlm.name, "fingerprint": vlm.fingerprint},
-        "machine": machine,
-        "results": results,
-        "costs": costs,
-        "verdicts": verdicts,
-    }
+    result = {"bench": "prefilter", "cores": cores(), "videos": len(videos)}
+    result |= {"results": results, "costs": costs, "verdicts": verdicts}
+    rows = table_rows(results, costs, settings) if results else []
+    title = (
+        f"{len(videos)} videos of {settings['seconds']} s, {settings['events']} events each, "
+        f"{settings['threads']} threads"
+    )
+    columns = ("method", "frames", ACCURACY, "95 %", MIOU, SEEN, "cost / decode")
+    return result, [table(title, columns, rows), verdict_list(verdicts)]
 
 
-def show(report: dict[str, object], options: argparse.Namespace) -> list[str]:
-    results, costs = report["results"], report["costs"]
+def table_rows(
+    results: dict[str, dict[str, dict[str, float]]],
+    costs: dict[str, dict[str, float]],
+    settings: dict[str, Any],
+) -> list[tuple[object, ...]]:
+    """A row for every budget and method, in percent."""
     rows = []
-    for budget in options.budgets:
-        for method in (UNIFORM, *options.prefilter, ORACLE):
+    for budget in settings["budgets"]:
+        for method in (UNIFORM, *settings["prefilter"], ORACLE):
             found = results[f"{method}@{budget}"]
             accuracy = found[ACCURACY]
             share = costs.get(method, {}).get("share_of_decode")
@@ -227,9 +240,7 @@ def show(report: dict[str, object], options: argparse.Namespace) -> list[str]:
                     "-" if share is None else f"{100 * share:.1f} %",
                 )
             )
-    title = f"{options.videos} videos of {options.seconds} s, {options.events} events each"
-    columns = ("method", "frames", ACCURACY, "95 %", MIOU, SEEN, "cost / decode")
-    return [print_table(title, columns, rows), show_verdicts(report["verdicts"])]
+    return rows
 
 
 def _parse() -> argparse.Namespace:
@@ -250,4 +261,7 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TimeVLMError as error:
+        raise SystemExit(f"error: {error}") from error

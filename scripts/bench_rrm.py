@@ -19,18 +19,21 @@ looking for it costs.
 Error: |RRM - plain| / |plain| of the logits, mean over frames. Asked on the first video: twice the
 frames per second at an error of at most 1%; on the wandering window at most 1.1 times the plain
 network's time. Prints a table and, last, one JSON line.
+
+With `--out` every video is kept when it is measured, and the same command goes on after the last
+one. `--networks mobilenet_v3_large` with the same `--out` adds that network to the file.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from _bench import MEBIBYTE, finish, print_table, show_verdicts, verdict
+from _bench import MEBIBYTE, Parts, table, verdict, verdict_list
 from torch import Tensor, nn
 
 from recognizers.base import num_bytes
@@ -44,6 +47,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 NAMES = ("mouse_arena.mp4", "people_one_by_one.mp4", "car_overhead.mp4", "bbb_intro.webm")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WANDERING = "wandering window"
 WANDER_PIXELS = 3
 MIN_SPEED_RATIO, MAX_ERROR, MAX_MOVING_RATIO = 2.0, 0.01, 1.1
 COLUMNS = (
@@ -64,7 +68,7 @@ class Measured:
 
     network: str
     video: str
-    threshold: float
+    config: dict[str, object]
     plain_ms: float  # process time a frame
     rrm_ms: float
     wall_ratio: float  # of the plain network's wall time to RRM's
@@ -133,7 +137,7 @@ def measure(
     return Measured(
         network=names[0],
         video=names[1],
-        threshold=config.threshold,
+        config=asdict(config),
         plain_ms=1000 * seconds["plain"][0] / timed,
         rrm_ms=1000 * seconds["rrm"][0] / timed,
         wall_ratio=seconds["plain"][1] / seconds["rrm"][1],
@@ -155,37 +159,40 @@ def build(name: str, settle_on: Tensor | None) -> nn.Module:
     return module
 
 
-def run_network(name: str, options: argparse.Namespace) -> list[Measured]:
-    """All videos with one network."""
-    measured = []
-    for video in options.names:
-        total = options.calibration_frames + options.frames
-        frames = read_frames(options.clips / video, total, options.size, options.start)
-        first = frames[: options.calibration_frames]
-        rest = frames[options.calibration_frames :]
-        module = build(name, first[:: max(len(first) // 16, 1)] if options.settled else None)
-        config = calibrate(module, first, target_error=options.target_error)
-        if not config.exact:
-            config = replace(
-                config, target_error=options.target_error, refresh_every=options.refresh_every
-            )
-        measured.append(measure(module, rest, config, options.chunk, (name, video)))
-        show_progress(measured[-1])
-        if video == options.names[0]:
-            moving = wander(rest), config, module
-    frames, config, module = moving
-    measured.append(measure(module, frames, config, options.chunk, (name, "wandering window")))
-    show_progress(measured[-1])
-    return measured
+def split_frames(video: str, options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Frames of a video for the calibration, and those that are measured."""
+    total = options.calibration_frames + options.frames
+    frames = read_frames(options.clips / video, total, options.size, options.start)
+    if len(frames) <= options.calibration_frames + options.chunk:
+        raise SystemExit(
+            f"error: {video} has {len(frames)} frames from {options.start:g} s on, too few: give "
+            "fewer --calibration-frames or an earlier --start"
+        )
+    return frames[: options.calibration_frames], frames[options.calibration_frames :]
 
 
-def show_progress(row: Measured) -> None:
-    """One line to the error stream: a bench on a busy machine takes long."""
-    print(
-        f"{row.network}, {row.video}: {row.speed_ratio:.2f} times faster, error {row.error:.4f}",
-        file=sys.stderr,
-        flush=True,
-    )
+@torch.inference_mode()
+def run_video(network: str, video: str, options: argparse.Namespace) -> dict[str, object]:
+    """One network on one video, its thresholds found on the first frames."""
+    first, rest = split_frames(video, options)
+    module = build(network, first[:: max(len(first) // 16, 1)] if options.settled else None)
+    config = calibrate(module, first, target_error=options.target_error)
+    if not config.exact:
+        config = replace(
+            config, target_error=options.target_error, refresh_every=options.refresh_every
+        )
+    return asdict(measure(module, rest, config, options.chunk, (network, video)))
+
+
+@torch.inference_mode()
+def run_wandering(
+    network: str, config: dict[str, object], options: argparse.Namespace
+) -> dict[str, object]:
+    """One network on the first video under a wandering window, with that video's thresholds."""
+    first, rest = split_frames(options.names[0], options)
+    module = build(network, first[:: max(len(first) // 16, 1)] if options.settled else None)
+    names = network, WANDERING
+    return asdict(measure(module, wander(rest), RRMConfig(**config), options.chunk, names))
 
 
 def verdicts(measured: list[Measured], first: str) -> list[dict]:
@@ -198,30 +205,18 @@ def verdicts(measured: list[Measured], first: str) -> list[dict]:
                 verdict(f"{where}: times faster", row.speed_ratio, MIN_SPEED_RATIO, at_most=False)
             )
             found.append(verdict(f"{where}: relative error", row.error, MAX_ERROR))
-        elif row.video == "wandering window":
+        elif row.video == WANDERING:
             ratio = row.rrm_ms / row.plain_ms
             found.append(verdict(f"{where}: times the plain time", ratio, MAX_MOVING_RATIO))
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="RRM against the plain network.")
-    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
-    parser.add_argument("--names", nargs="+", default=list(NAMES), help="videos in it")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--frames", type=int, default=240, help="measured frames of each video")
-    parser.add_argument("--calibration-frames", type=int, default=64)
-    parser.add_argument("--start", type=float, default=2.0, help="second of the first frame")
-    parser.add_argument("--size", type=int, default=224, help="side of the pictures, pixels")
-    parser.add_argument("--chunk", type=int, default=8, help="frames a call")
-    parser.add_argument("--target-error", type=float, default=0.008, help="for the thresholds")
-    parser.add_argument("--refresh-every", type=int, default=60, help="frames")
-    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there")
-    parser.add_argument("--settled", action="store_true", help="settle batch norms on the video")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        measured = [row for name in options.networks for row in run_network(name, options)]
+def report(parts: dict[str, dict], settings: dict[str, object]) -> tuple[dict, list[str]]:
+    """The numbers and the page of the parts that were measured."""
+    measured = sorted(
+        (Measured(**part) for part in parts.values()),
+        key=lambda row: list(NETWORKS).index(row.network),
+    )
     rows = [
         (
             row.network,
@@ -235,19 +230,47 @@ def main() -> None:
         )
         for row in measured
     ]
-    norms = "settled on the video" if options.settled else "fresh"
-    page = [print_table(f"RRM, {options.size} pixels, batch norms {norms}", COLUMNS, rows)]
-    asked = verdicts(measured, options.names[0])
-    page.append(show_verdicts(asked))
+    norms = "settled on the video" if settings["settled"] else "fresh"
+    title = f"RRM, {settings['size']} pixels, one thread, batch norms {norms}"
+    asked = verdicts(measured, str(settings["first"]))
     result = {
         "bench": "rrm",
-        "torch": torch.__version__,
-        "size": options.size,
-        "norms": norms,
         "results": [vars(row) | {"speed_ratio": row.speed_ratio} for row in measured],
         "verdicts": asked,
     }
-    finish(result, page, options.out)
+    return result, [table(title, COLUMNS, rows), verdict_list(asked)]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--names", nargs="+", default=list(NAMES), help="videos in it")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--frames", type=int, default=240, help="measured frames of each video")
+    parser.add_argument("--calibration-frames", type=int, default=64)
+    parser.add_argument("--start", type=float, default=2.0, help="second of the first frame")
+    parser.add_argument("--size", type=int, default=224, help="side of the pictures, pixels")
+    parser.add_argument("--chunk", type=int, default=8, help="frames a call")
+    parser.add_argument("--target-error", type=float, default=0.008, help="for the thresholds")
+    parser.add_argument("--refresh-every", type=int, default=60, help="frames")
+    parser.add_argument("--out", type=Path, help="keep the JSON and the tables there, part by part")
+    parser.add_argument("--settled", action="store_true", help="settle batch norms on the video")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(1)
+    names = ("frames", "calibration_frames", "start", "size", "chunk", "target_error")
+    settings = {name: getattr(options, name) for name in (*names, "refresh_every", "settled")}
+    settings |= {"torch": torch.__version__, "first": options.names[0]}
+    parts = Parts(settings, partial(report, settings=settings), options.out)
+    for network in options.networks:
+        for video in options.names:
+            parts.measure(f"{network}, {video}", partial(run_video, network, video, options))
+        config = parts.done[f"{network}, {options.names[0]}"]["config"]
+        parts.measure(f"{network}, {WANDERING}", partial(run_wandering, network, config, options))
+    parts.finish()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ place, and a place whose comment is not closed, are errors; nothing is written t
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
+
+from _bench import write_atomically
 
 END = "<!-- end -->"
 
@@ -44,9 +45,7 @@ def main() -> None:
             text = paste(text, result["bench"], result["page"])
         except ValueError as error:
             raise SystemExit(f"error: {path}: {error}") from error
-    partial = arguments.document.with_name(f".{arguments.document.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, arguments.document)
+    write_atomically(arguments.document, text)
 
 
 if __name__ == "__main__":

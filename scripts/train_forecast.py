@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from _bench import print_table
+from _bench import print_table, write_atomically
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -98,7 +98,7 @@ def make_trainer(cell: str, seed: int, train: Tensor, arguments: argparse.Namesp
     settings_text = json.dumps({"network": asdict(config), "training": asdict(settings)}, indent=2)
     if settings_path.exists() and settings_path.read_text("utf-8") != settings_text:
         raise SystemExit(f"error: {folder} was trained with other settings: use another --out")
-    settings_path.write_text(settings_text, "utf-8")
+    write_atomically(settings_path, settings_text)
     if checkpoint_of(arguments.out, cell, seed).exists():
         trainer.load(checkpoint_of(arguments.out, cell, seed))
     return trainer
@@ -313,9 +313,7 @@ def main() -> None:
     plot_errors(results, still, arguments.out / "errors.png")
     summary = {"forecast": numbers, "runs": results, "repeat_last_frame": still}
     summary |= {"bench": "forecast", "page": table}
-    partial = arguments.out / f".table.json.{os.getpid()}"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
-    os.replace(partial, arguments.out / "table.json")
+    write_atomically(arguments.out / "table.json", json.dumps(summary, indent=2) + "\n")
     print(json.dumps({"train": "forecast", "cells": numbers}))
 
 

@@ -62,7 +62,10 @@ class MoViNetConfig:
 
     def __post_init__(self) -> None:
         if self.num_classes < 1 or not self.stages or not all(self.stages):
-            raise ConfigError("a MoViNet needs at least one class and one block in every stage")
+            raise ConfigError(
+                f"{self.num_classes} classes, stages of {[len(stage) for stage in self.stages]} "
+                "blocks: give at least one class, one stage, and one block in every stage"
+            )
         for name in ("dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: give a rate in [0, 1)")
@@ -74,7 +77,10 @@ class MoViNetConfig:
         channels = self.stem_channels
         for block in self.blocks:
             if block.in_channels != channels:
-                raise ConfigError(f"a block reads {block.in_channels} channels after {channels}")
+                raise ConfigError(
+                    f"a block reads {block.in_channels} channels after {channels}: give it the "
+                    "channels of the block before"
+                )
             channels = block.out_channels
 
     @property

@@ -28,6 +28,7 @@ def test_asks_compare_with_the_port_and_the_longest_run_with_the_shortest(bench)
     assert [entry["value"] for entry in found] == [1.4, 10.0, None]
     assert [entry["met"] for entry in found] == [False, True, None]
     assert bench.judge([{"model": "a0", "frames_a_step": 1}], [])[0]["met"] is None
+    assert bench.judge([], memory[:1])[0]["met"] is None  # one length says nothing of growth
 
 
 def test_turns_time_each_function_as_often(bench):

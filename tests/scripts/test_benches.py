@@ -112,6 +112,90 @@ def test_tables_are_markdown_and_kept_with_the_json(load, capsys, tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_parts_are_kept_and_measured_once(load, capsys, tmp_path):
+    bench = load("_bench")
+    out, calls = tmp_path / "result.json", []
+
+    def report(done):
+        return {"bench": "b", "names": list(done)}, [f"{len(done)} parts"]
+
+    def parts(**settings):
+        return bench.Parts(settings, report, out)
+
+    def number(value):
+        calls.append(value)
+        return {"value": value}
+
+    first = parts(threads=1)
+    assert first.measure("a", lambda: number(1)) == {"value": 1}
+    kept = json.loads(out.read_text())  # before the run ends
+    assert (kept["parts"], kept["page"]) == ({"a": {"value": 1}}, "1 parts")
+    again = parts(threads=1)
+    assert again.measure("a", lambda: number(2)) == {"value": 1}
+    assert again.measure("b", lambda: number(3)) == {"value": 3}
+    capsys.readouterr()
+    again.finish()
+    assert calls == [1, 3]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["names"] == ["a", "b"]
+    assert json.loads(out.read_text())["page"] == "2 parts"
+    with pytest.raises(SystemExit, match="threads 1, now 2: use another --out"):
+        parts(threads=2)
+    out.write_text("[]")
+    with pytest.raises(SystemExit, match="no parts"):
+        parts(threads=1)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_every_bench_of_the_recognizers_has_its_place(load):
+    document = (SCRIPTS.parent / "docs" / "recognizers.md").read_text("utf-8")
+    for name in ("movinet", "rrm", "minconv", "forecast", "lcr", "prefilter"):
+        assert "| new |" in load("paste_benches").paste(document, name, "| new |")
+
+
+def test_rrm_reports_networks_that_were_measured_one_by_one(load):
+    bench = load("bench_rrm")
+
+    def part(network, video, plain_ms, rrm_ms):
+        return {
+            **{"network": network, "video": video, "config": {}, "wall_ratio": 1.0},
+            **{"plain_ms": plain_ms, "rrm_ms": rrm_ms, "error": 0.005, "error_p95": 0.01},
+            **{"first_repeated": 0.2, "error_estimate": 0.005, "skipped": {}, "state_mib": 1.0},
+        }
+
+    parts = {
+        "m": part("mobilenet_v3_large", "a.mp4", 30.0, 10.0),
+        "r": part("resnet18", "a.mp4", 30.0, 20.0),
+        "w": part("resnet18", bench.WANDERING, 30.0, 30.0),
+    }
+    settings = {"first": "a.mp4", "settled": False, "size": 224}
+    result, page = bench.report(parts, settings)
+    assert [(row["network"], row["speed_ratio"]) for row in result["results"]] == [
+        ("resnet18", 1.5),
+        ("resnet18", 1.0),
+        ("mobilenet_v3_large", 3.0),
+    ]
+    assert [entry["met"] for entry in result["verdicts"]] == [False, True, True, True, True]
+    assert page[0].count("\n") == 2 + 1 + 3
+
+
+def test_prefilter_scores_are_means_over_all_videos(load):
+    bench = load("bench_prefilter")
+    video = {
+        f"{method}@16": {bench.ACCURACY: values, bench.MIOU: [0.5], bench.SEEN: [1.0, 0.0]}
+        for method, values in (("uniform", [0.0, 1.0]), ("rrm", [1.0, 1.0]), ("oracle", [1.0, 1.0]))
+    }
+    settings = {"budgets": [16], "prefilter": ["rrm"], "seconds": 60, "events": 2, "threads": 1}
+    cost = {"decode": {"seconds": 1.0}, "rrm": {"seconds": 0.1, "share_of_decode": 0.1}}
+    parts = {"cost": cost, "video 0": video, "video 1": video}
+    result, page = bench.report(parts, settings)
+    assert result["videos"] == 2
+    assert result["results"]["uniform@16"][bench.ACCURACY]["count"] == 4
+    assert [entry["value"] for entry in result["verdicts"]] == pytest.approx([50.0, 0.1])
+    assert page[0].startswith("2 videos of 60 s")
+    nothing_yet, _ = bench.report({"cost": cost}, settings)
+    assert [entry["met"] for entry in nothing_yet["verdicts"]] == [None, True]
+
+
 def test_pages_go_between_their_marks(load):
     paste = load("paste_benches").paste
     marks = "<!-- bench a -->\nold\n<!-- end -->\nkept\n<!-- bench b -->\n<!-- end -->\n"
