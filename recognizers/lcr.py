@@ -132,6 +132,10 @@ class LCR(StreamingRecognizer):
         self.check_frames(frames)
         batch_size, _, _, height, width = frames.shape
         rows, columns = self._grid(height, width)
+        if missing := [name for name in ("hidden", "cell") if name not in state]:
+            raise StateError(
+                f"the state lacks {' and '.join(missing)}: make it with this model's init_state"
+            )
         num_tokens = state["hidden"].shape[2]
         expected = 1 + (state["kept"].shape[1] if "kept" in state else rows * columns)
         if num_tokens != expected or state["hidden"].shape[0] != batch_size:

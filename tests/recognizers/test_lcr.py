@@ -313,5 +313,7 @@ def test_wrong_shapes_are_refused_with_the_next_step() -> None:
         model.step(clip(), state)
     with pytest.raises(StateError, match="12 patches, frames of 1 of 8"):
         model.step(clip(1)[..., :16, :], state)
+    with pytest.raises(StateError, match="lacks cell: make it with this model's init_state"):
+        model.step(clip(1), {"hidden": state["hidden"]})
     with pytest.raises(UnknownNameError, match="lcr-jester"):
         recognizers.create("lcr-jestr")
