@@ -284,6 +284,21 @@ def test_empty_questions_are_refused(vlm, memory, question):
         vlm.ground(memory, question)
 
 
+def test_what_cannot_be_answered_is_refused_before_a_video_is_watched(vlm, monkeypatch):
+    monkeypatch.setattr(vlm, "watch", lambda *args, **options: pytest.fail("watched"))
+    for refused, message in (
+        (lambda: vlm.ask("v.mp4", " "), "question is empty"),
+        (lambda: vlm.ask("v.mp4", "What colour?", choices=["red", "Red."]), "same answer"),
+        (lambda: vlm.ask("v.mp4", "What colour?", choices=[]), "0 choices"),
+        (lambda: vlm.ask("v.mp4", "What colour?", seed=2**64), "seed 18446744073709551616"),
+        (lambda: vlm.score("v.mp4", "", ["red"]), "question is empty"),
+        (lambda: vlm.score("v.mp4", "What colour?", ["red", " "]), "blank"),
+        (lambda: vlm.ground("v.mp4", " "), "query is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            refused()
+
+
 def test_a_memory_of_another_model_is_refused(vlm, tmp_path):
     other = tiny_vlm("other", seed=1).watch(frames(3))
     with pytest.raises(InputError, match="made by model 'other', not by 'tiny'"):

@@ -129,6 +129,17 @@ def test_list_shows_name_seconds_and_frames(tmp_path):
     assert cache.entries()[0].video == "?"
 
 
+@pytest.mark.parametrize(
+    "note", ["", "[]", '{"video": 5, "seconds": 1, "num_frames": 1}', '{"video": "a.mp4"}']
+)
+def test_a_broken_note_is_an_entry_without_facts(tmp_path, note):
+    cache = MemoryCache(tmp_path)
+    cache.put(key_of("a"), FakeMemory("one"))
+    (tmp_path / f"{key_of('a')}.json").write_text(note)
+    (entry,) = cache.entries()
+    assert (entry.video, entry.seconds, entry.num_frames) == ("?", None, None)
+
+
 def test_clear_deletes_memories_and_nothing_else(tmp_path):
     cache = MemoryCache(tmp_path)
     cache.put(key_of("a"), FakeMemory("one"))

@@ -321,7 +321,12 @@ def refusals() -> list:
         (["ask", "{video}", "q", "--fps", "0"], "fps=0"),
         (["ask", "{video}", "q", "--max-frames", "0"], "max_frames=0"),
         (["ask", "{video}", "q", "--choice", "red"], "give two or more"),
-        (["ask", "{video}", "q", "--choices"], "--choices needs values"),
+        (["ask", "{video}", "q", "--choices"], "green blue; see: timevlm ask --help"),
+        (["ask", "{video}", "q", "--choices", "red", "Red."], "same answer"),
+        (["ask", "{video}", " "], "the question is empty"),
+        (["ask", "{video}", "q", "--seed", str(2**64)], "'--seed'"),
+        (["ask", "{video}", "q", "-o", "{folder}/x.csv"], "does not write csv"),
+        (["ground", "{video}", ""], "the query is empty"),
         (["ask", "{video}"], "QUESTION or --question-file"),
         (["ask", "{video}", "q", "--question-file", "x"], "QUESTION or --question-file"),
         (["ask", "{video}", "--question-file", "{absent}"], "cannot be read"),
@@ -354,6 +359,7 @@ def test_refusals_are_one_line_and_status_2(vlm, video, tmp_path, args, message)
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert Path(video).read_bytes() == b"video a"
+    assert vlm.watched == []
 
 
 def test_error_of_the_model_is_one_line_and_leaves_no_output(vlm, video, tmp_path):
@@ -376,6 +382,8 @@ def test_no_arguments_show_help():
     assert result.exit_code == 0
     assert "doctor" in result.stdout
     assert run("--version").stdout.startswith("timevlm ")
+    assert (run("cache").exit_code, run("cache").stderr) == (0, "")
+    assert "Delete every cached memory" in run("cache").stdout
 
 
 def test_help_imports_nothing_heavy():

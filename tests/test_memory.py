@@ -120,6 +120,26 @@ def test_a_missing_tensor_is_named(vlm, tmp_path, name):
     assert f"{name.removeprefix('state.')!r} is missing" in refusal(tmp_path / "m.tvm")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plan": 3},
+        {"video_end": "x"},
+        {"num_compressions": "2"},
+        {"num_compressions": 0},
+        {"pattern_layers": []},
+        {"pattern_layers": ["MambaState"] * 99},
+        {"warnings": 5},
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(vlm, tmp_path, changes):
+    vlm.watch(frames(3)).save(tmp_path / "m.tvm")
+    assert vlm.remember(tmp_path / "m.tvm").num_frames == 3
+    rewrite(tmp_path / "m.tvm", **changes)
+    with pytest.raises(MemoryFileError, match=r"is damaged: .*; watch the video again"):
+        vlm.remember(tmp_path / "m.tvm")
+
+
 def test_a_failed_save_leaves_no_file(vlm, tmp_path, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("disk full")

@@ -22,6 +22,7 @@ from timevlm.generation import (
     mean_probability,
     read_prompt,
     score_candidates,
+    set_seed,
 )
 from timevlm.llm.ssd import choose_backend
 from timevlm.loading import load_model, resolve_device, resolve_dtype
@@ -32,7 +33,13 @@ from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
 from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, merge_repeats, parse_captions
 from timevlm.tasks.confidence import question_trust
 from timevlm.tasks.grounding import NOT_IN_VIDEO, grounding_prompt, merge_spans, parse_spans
-from timevlm.tasks.qa import candidate_texts, check_choices, question_prompt, scored_text
+from timevlm.tasks.qa import (
+    candidate_texts,
+    check_choices,
+    check_question,
+    question_prompt,
+    scored_text,
+)
 from timevlm.tasks.times import mark_times, unmark_times
 from timevlm.video.frames import FrameBatch
 from timevlm.video.identity import file_sha256
@@ -245,7 +252,7 @@ class TimeVLM:
                 )
             return video
         if isinstance(video, str | Path) and Path(video).suffix == MEMORY_SUFFIX:
-            memory = VideoMemory.load(video, self.fingerprint)
+            memory = VideoMemory.load(video, self.fingerprint, self.model.llm.config)
             return replace(memory, state=memory.state.to(self.model.device))
         return self.watch(video)
 
@@ -272,8 +279,11 @@ class TimeVLM:
         """
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}; allow at least 1")
+        check_question(question)  # before a video is watched for it
+        if choices is not None:
+            check_choices(choices)
         if seed is not None:
-            torch.manual_seed(seed)
+            set_seed(seed)
         memory = self.remember(video)
         started = time.perf_counter()
         prompt_ids, prompt = self.read_question(memory, question, choices or (), history)
@@ -341,13 +351,12 @@ class TimeVLM:
         """
         if isinstance(answers, str):
             raise InputError(f"answers must be a list of texts, got one text {answers!r}")
+        check_question(question)  # before a video is watched for it
+        texts = [scored_text(answer, style=self.model.config.choice_style) for answer in answers]
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
         _, prompt = self.read_question(memory, question)
-        candidates = []
-        for answer in answers:
-            text = scored_text(answer, style=self.model.config.choice_style)
-            candidates.append(self.processor.answer_ids(mark_times(text, frames, "from")))
+        candidates = [self.processor.answer_ids(mark_times(text, frames, "from")) for text in texts]
         scores = score_candidates(self.model, prompt, candidates)
         return [AnswerScore(log_probability=s, is_greedy=greedy) for s, greedy in scores]
 
@@ -401,9 +410,9 @@ class TimeVLM:
         the model was taught to miss things (`grounds_absence`) and would rather say that the query
         is not in the video than anything else. Raises `InputError`.
         """
+        text = grounding_prompt(self.processor.familiar(query))
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
-        text = grounding_prompt(self.processor.familiar(query))
         prompt_ids = self.processor.prompt_ids(mark_times(text, frames))
         prompt = read_prompt(self.model, memory.state, prompt_ids)
         if self.model.config.grounds_absence and self._says_absent(prompt):

@@ -213,6 +213,12 @@ class MemoryCache:
         try:
             note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             video, seconds, num_frames = note["video"], note["seconds"], note["num_frames"]
+            if not (
+                isinstance(video, str)
+                and isinstance(seconds, int | float)
+                and isinstance(num_frames, int)
+            ):
+                raise TypeError("the note is not one that `put` wrote")
         except (OSError, ValueError, KeyError, TypeError):
             video, seconds, num_frames = "?", None, None
         return CacheEntry(

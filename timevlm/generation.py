@@ -9,8 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.tasks.grammar import AllowedTokens
+
+
+def set_seed(seed: int) -> None:
+    """Seed torch's generators. Raises `InputError` for a number that is no 64-bit integer."""
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"seed {seed} does not fit into 64 bits; give a smaller number")
+    torch.manual_seed(seed)
 
 
 class Grammar(Protocol):

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timevlm.errors import InputError, MemoryFileError, VideoError
-from timevlm.llm.state import HybridState, state_from_tensors, state_tensors
+from timevlm.llm.config import HybridConfig
+from timevlm.llm.state import HybridState, fits_config, state_from_tensors, state_tensors
 from timevlm.llm.transv import arriving_counts, kept_counts, uniform_mask
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
@@ -113,14 +114,20 @@ class VideoMemory:
             raise
 
     @classmethod
-    def load(cls, path: str | Path, expected_fingerprint: str | None = None) -> "VideoMemory":
+    def load(
+        cls,
+        path: str | Path,
+        expected_fingerprint: str | None = None,
+        config: HybridConfig | None = None,
+    ) -> "VideoMemory":
         """Read a saved memory.
 
         Raises `MemoryFileError` for a damaged file, another format version, or when the memory
-        was made by a model other than `expected_fingerprint`.
+        was made by a model other than `expected_fingerprint` or has not the layers of `config`.
         """
         header, tensors = _read_file(Path(path))
         try:
+            _check_types(header)
             made_by = str(header["model_fingerprint"])
             if expected_fingerprint is not None and made_by != expected_fingerprint:
                 raise MemoryFileError(
@@ -135,6 +142,10 @@ class VideoMemory:
                 "".join(letters.get(name, "-") for name in header["pattern_layers"]),
                 header["num_compressions"],
             )
+            if config is not None and not fits_config(state, config):
+                raise MemoryFileError(
+                    f"{path} is damaged: its layers are not the model's; watch the video again"
+                )
             return cls(
                 state=state,
                 held_seconds=held,
@@ -178,6 +189,15 @@ def _read_file(path: Path) -> tuple[dict, dict[str, Tensor]]:
             f"{FORMAT_VERSION}; watch the video again"
         )
     return header, tensors
+
+
+def _check_types(header: dict) -> None:
+    """Raise TypeError if a field of a header is none of the types that `save` writes."""
+    types = {"plan": dict, "timings": dict, "warnings": list, "pattern_layers": list}
+    types |= {"video_end": int | float, "num_compressions": int}
+    for name, kind in types.items():
+        if not isinstance(header[name], kind):
+            raise TypeError(f"{name} is {type(header[name]).__name__}")
 
 
 class MemoryBuilder:

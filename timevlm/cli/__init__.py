@@ -104,6 +104,10 @@ class OneLineErrors(click.Group):
 
 def _fail(ctx: click.Context, error: click.ClickException) -> list[str]:
     where = getattr(error, "ctx", None) or ctx
+    # From click 8.2 on a group without a command is an error whose message is the whole help.
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        click.echo(where.get_help())
+        return ctx.exit(0)
     message = _one_line(error.format_message()).rstrip(".")
     click.echo(f"error: {message}; see: {where.command_path} --help", err=True)
     return ctx.exit(EXIT_ERROR)

@@ -19,6 +19,8 @@ from timevlm.cli.options import (
 )
 from timevlm.errors import ChoiceError, InputError, TimeVLMError
 from timevlm.results import Answer, Span, spans_to_csv, to_srt, to_vtt
+from timevlm.tasks.grounding import grounding_prompt
+from timevlm.tasks.qa import check_choices, check_question
 
 if TYPE_CHECKING:
     from timevlm.api import TimeVLM
@@ -39,7 +41,7 @@ LOW_CONFIDENCE = 0.5  # below, an answer comes with a word of caution
     help="Answer with one of these; the values end at the next option.",
 )
 @click.option("--question-file", metavar="FILE", help="One question a line (- for stdin).")
-@click.option("--seed", type=int, help="Seed of sampled answers.")
+@click.option("--seed", type=click.IntRange(-(2**63), 2**64 - 1), help="Seed of sampled answers.")
 @output_options("json")
 def ask(
     video: Path,
@@ -60,6 +62,10 @@ def ask(
     questions = _questions(question, question_file)
     if len(choices) == 1:
         raise ChoiceError(f"one choice, {choices[0]!r}, leaves nothing to choose; give two or more")
+    for text in questions:  # a video is watched for longer than anyone waits for a refusal
+        check_question(text)
+    if choices:
+        check_choices(choices)
     show.check_output(output.path, video)
     vlm, memory = session.open_video(video, settings, questions)
     answers = [vlm.ask(memory, text, choices=choices or None, seed=seed) for text in questions]
@@ -83,6 +89,7 @@ def ground(video: Path, query: str, settings: WatchSettings, output: Output) -> 
     timevlm ground video.mp4 "the blue square spins"
     timevlm ground video.mp4 "the blue square spins" --csv -o spans.csv
     """
+    grounding_prompt(query)  # refused before a video is watched for it
     show.check_output(output.path, video)
     vlm, memory = session.open_video(video, settings, [query])
     spans = vlm.ground(memory, query)

@@ -122,6 +122,11 @@ def output_options(*formats: str) -> Callable[[Command], Command]:
                 raise click.UsageError(f"{flags} exclude each other; give one")
             path = None if output in (None, "-") else Path(output)
             suffix = path.suffix.removeprefix(".").lower() if path else ""
+            if not chosen and suffix in _FORMAT_HELP and suffix not in formats:
+                raise click.UsageError(
+                    f"-o {path}: this command does not write {suffix}; end the file in "
+                    f".{', .'.join((*formats, 'txt'))}"
+                )
             form = chosen[0] if chosen else suffix if suffix in formats else "text"
             return function(output=Output(format=form, path=path), **values)
 
@@ -141,7 +146,12 @@ class ChoicesCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse after `--choices A B` became `--choice A --choice B`."""
-        return super().parse_args(ctx, spread_choices(args))
+        try:
+            spread = spread_choices(args)
+        except click.UsageError as error:
+            error.ctx = ctx  # names the command whose help explains it
+            raise
+        return super().parse_args(ctx, spread)
 
 
 def spread_choices(args: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from timevlm.llm.config import ATTENTION, MAMBA, HybridConfig
+
 
 def valid_mask(lengths: Tensor, num_tokens: int) -> Tensor:
     """Boolean (B, num_tokens): True where a right-padded row holds a token."""
@@ -180,6 +182,17 @@ class HybridState:
     def batch_size(self) -> int:
         """Number of rows."""
         return self.num_video_total.shape[0]
+
+
+def fits_config(state: HybridState, config: HybridConfig) -> bool:
+    """Whether a state in which a video was read has the layers and compressions of `config`."""
+    if not len(state.transferred) == len(state.num_video_seen) == len(config.transv):
+        return False
+    kinds = {MAMBA: MambaState, ATTENTION: AttentionState}
+    expected = [kinds.get(letter, type(None)) for letter in config.pattern]
+    if not state.prompted:  # from here on the question is waited for
+        expected[config.split_layer :] = [type(None)] * (config.num_layers - config.split_layer)
+    return [type(layer) for layer in state.layers] == expected
 
 
 def state_tensors(state: HybridState) -> dict[str, Tensor]:

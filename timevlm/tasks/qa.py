@@ -22,6 +22,14 @@ MIN_CHOICES = 2
 MAX_CHOICES = len(LETTERS)
 
 
+def check_question(question: str) -> str:
+    """The question without the blanks around it. Raises InputError for a blank one."""
+    question = question.strip()
+    if not question:
+        raise InputError("the question is empty: ask something about the video")
+    return question
+
+
 def question_prompt(
     question: str, choices: Sequence[str] = (), *, style: AnswerStyle = "text"
 ) -> str:
@@ -32,9 +40,7 @@ def question_prompt(
     for choices that cannot be scored.
     """
     _check_style(style)
-    question = question.strip()
-    if not question:
-        raise InputError("the question is empty: ask something about the video")
+    question = check_question(question)
     if style == "text" or not choices:
         return question
     lines = [f"{choice_letter(i)}. {text}" for i, text in enumerate(check_choices(choices))]
