@@ -334,7 +334,8 @@ def _report_problems(
         return True
     for problem in found:
         if problem.level == "fatal":
-            raise InputError(f"{problem.what}; see: timevlm eval {benchmark.name} --check")
+            again = f"timevlm eval {benchmark.name} --data {settings.data} --check"
+            raise InputError(f"{problem.what}; see: {again}")
         _note(str(problem), options)
     return False
 

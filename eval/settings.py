@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from eval.benchmarks.base import STYLES
 from eval.metrics.spans import TimeUnit, check_time_unit
 from eval.models.base import ModelSettings
-from eval.records import SCHEMA_VERSION, Sample, scoring_row
+from eval.records import SCHEMA_VERSION, Sample, check_row, scoring_row
 from eval.sampling import Sampling
 from eval.store import read_lines
 from timevlm import InputError
@@ -56,7 +57,7 @@ class RunSettings:
     """What numbers mean where replies in words name times."""
     prompt_style: str = "official"
     prompt_index: int | None = None
-    """Number, from 0, of the wording for all questions, where a benchmark draws one; None: drawn."""
+    """Number, from 0, of the wording of all prompts, where a benchmark draws one; None: drawn."""
     decode_wall_seconds: float = 600.0
     """Longest time that one video may keep the run waiting."""
 
@@ -65,11 +66,15 @@ class RunSettings:
             raise InputError(
                 f"extraction rules {self.extract!r} are unknown; use {', '.join(EXTRACT_RULES)}"
             )
+        if self.prompt_style not in STYLES:
+            raise InputError(
+                f"prompt style {self.prompt_style!r} is unknown; use {', '.join(STYLES)}"
+            )
         check_time_unit(self.span_unit, self.extract)
         self._check_prompt_index()
         if self.subtitles not in (False, True, "all"):
             raise InputError(f"subtitles {self.subtitles!r} are unknown; use true, false or 'all'")
-        if self.limit is not None and (self.limit <= 0 or (self.limit > 1 and self.limit % 1)):
+        if self.limit is not None and not (0 < self.limit <= 1 or self.limit % 1 == 0 < self.limit):
             raise InputError(
                 f"limit {self.limit:g} is neither a number of videos nor a share below 1"
             )
@@ -197,9 +202,22 @@ class Result:
         return [{**scoring_row(by_id[r["id"]], r), "span_unit": unit} for r in self.rows]
 
     def processes(self) -> list[dict[str, Any]]:
-        """What each process noted about itself: versions, hardware, seconds."""
+        """What each process noted about itself: versions, hardware, seconds. Raises InputError."""
         paths = sorted((self.folder / PROCESSES_FOLDER).glob("*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [_read_note(path) for path in paths]
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); without the file its process goes unnamed, and all "
+            "else works"
+        ) from error
+    if not isinstance(note, dict):
+        raise InputError(f"{path} holds {note!r:.40} and no note of a process; remove the file")
+    return note
 
 
 def read_config(folder: Path) -> Config:
@@ -209,9 +227,16 @@ def read_config(folder: Path) -> Config:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{folder} is no result folder: {path.name} cannot be read ({error})"
+            f"{folder} is no result folder: {path.name} cannot be read ({error}); give the folder "
+            "that `timevlm eval` printed"
         ) from error
-    return Config.from_dict(data)
+    try:
+        return Config.from_dict(data)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no configuration that this program wrote ({error}); run the evaluation "
+            "again with another --out"
+        ) from error
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -224,22 +249,45 @@ def read_result(folder: Path) -> Result:
     config = read_config(folder)
     if not (folder / PREDICTIONS_FILE).is_file():
         raise InputError(f"{folder} is not finished; run the same command again to resume it")
+    samples, rows = read_samples(folder), read_lines(folder / PREDICTIONS_FILE)
+    _check_rows(folder, samples, rows)
     return Result(
         folder=folder,
         config=config,
-        samples=read_samples(folder),
-        rows=read_lines(folder / PREDICTIONS_FILE),
+        samples=samples,
+        rows=rows,
         span_unit=_scored_span_unit(folder, config),
     )
+
+
+def _check_rows(folder: Path, samples: list[Sample], rows: list[dict[str, Any]]) -> None:
+    """Raises InputError unless there is one whole row for each sample, in the samples' order."""
+    if not samples:
+        raise InputError(f"{folder} has no questions in {SAMPLES_FILE}; run the evaluation again")
+    try:
+        for row in rows:
+            check_row(row)
+        whole = [row["id"] for row in rows] == [sample.id for sample in samples]
+    except (TypeError, InputError) as error:
+        raise InputError(
+            f"{folder / PREDICTIONS_FILE} has a line that is no row ({error}); run the same "
+            "command again, it is made anew"
+        ) from error
+    if not whole:
+        raise InputError(
+            f"{folder / PREDICTIONS_FILE} has {len(rows)} rows, not one for each of the "
+            f"{len(samples)} questions in {SAMPLES_FILE}; run the same command again, it is made "
+            "anew"
+        )
 
 
 def _scored_span_unit(folder: Path, config: Config) -> TimeUnit:
     """The unit of the last scoring; the run's own where its tables are gone or older."""
     try:
         metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return metrics.get("span_unit", config.settings.span_unit)
+    except (OSError, ValueError, AttributeError):
         return config.settings.span_unit
-    return metrics.get("span_unit", config.settings.span_unit)
 
 
 def with_data(settings: RunSettings, data: str | None) -> RunSettings:

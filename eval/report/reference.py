@@ -42,12 +42,15 @@ def without_watching(
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The score tables of a result folder. Raises InputError."""
     path = folder / METRICS_FILE
+    again = f"make it again: timevlm eval --rescore {folder}"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); make it again: timevlm eval --rescore {folder}"
-        ) from error
+        raise InputError(f"{path} cannot be read ({error}); {again}") from error
+    needed = {"tables", "extract", "published", "cost"}
+    if not isinstance(metrics, dict) or not needed <= metrics.keys():
+        raise InputError(f"{path} holds no score tables; {again}")
+    return metrics
 
 
 def find_line(tables: Tables, metric: str) -> Mapping[str, Any] | None:

@@ -119,6 +119,9 @@ def test_check_says_what_is_missing_without_a_model(data: Path) -> None:
     empty = timevlm("toyworld", "--data", data.parent, "--check")
     assert empty.exit_code == 2
     assert "fatal: " in empty.stdout
+    refused = timevlm("toyworld", "--data", data.parent)
+    assert refused.exit_code == 2
+    assert f"see: timevlm eval toyworld --data {data.parent} --check" in refused.stderr
 
 
 def test_replay_rescore_and_compare(data: Path) -> None:
