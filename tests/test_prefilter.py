@@ -1,6 +1,7 @@
 """The pre-filter: focus plans, hysteresis, novelty, named classes, and one pass that chooses."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -423,6 +424,16 @@ def test_identity_differs_wherever_frames_could():
     identities = [str(p.identity()) for p in (prefilter, *others)]
     assert len(set(identities)) == len(identities)
     assert prefilter.about("nothing here").identity() == prefilter.identity()
+
+
+@pytest.mark.parametrize(
+    "change", [{"frame_size": (8, 16)}, {"window_frames": 7}, {"multi_label": False}]
+)
+def test_identity_differs_where_the_same_weights_are_used_otherwise(change):
+    detector = tiny_detector()
+    usage = replace(detector.usage, **change)
+    other = Detector(detector.name, detector.model, usage, detector.fingerprint)
+    assert Prefilter(detector=other).identity() != Prefilter(detector=detector).identity()
 
 
 def test_the_budget_stays_inside_a_range_that_ends_before_the_video(tmp_path):

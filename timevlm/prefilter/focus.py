@@ -68,10 +68,16 @@ class Prefilter:
     def identity(self) -> dict[str, object]:
         """JSON values that differ wherever the chosen frames could."""
         rules = {name: getattr(self.rules, name) for name in self.rules.__dataclass_fields__}
+        usage = self.detector.usage
         return {
             "version": PREFILTER_VERSION,
             "name": self.detector.name,
             "weights": self.detector.fingerprint,
+            # Beside the weights, in files of their own: how frames are read, what outputs mean.
+            "frame_size": list(usage.frame_size),
+            "window_frames": usage.window_frames,
+            "multi_label": usage.multi_label,
+            "labels": list(self.detector.labels),
             "named": list(self.named),
             "rules": rules,
             "kept_bytes": self.kept_bytes,
