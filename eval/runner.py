@@ -23,7 +23,7 @@ from eval.metrics.spans import TimeUnit
 from eval.models import VideoModel, load_model
 from eval.progress import Progress
 from eval.provenance import package_versions, peak_memory, provenance
-from eval.records import Sample
+from eval.records import Sample, scoring_row
 from eval.sampling import Sampling
 from eval.settings import (
     CONFIG_FILE,
@@ -222,10 +222,29 @@ def finish(folder: Path, benchmark: Benchmark | None = None) -> Outcome:
     missing = len(samples) - len(rows)
     if missing:
         return Outcome(folder=folder, missing=missing, num_torn=num_torn, metrics=None)
-    write_lines(folder / PREDICTIONS_FILE, rows)
+    benchmark = benchmark or get(config.settings.bench)
+    write_lines(folder / PREDICTIONS_FILE, _read_anew(rows, samples, benchmark, config.settings))
     shutil.rmtree(folder / CLAIMS_FOLDER, ignore_errors=True)
-    metrics = write_metrics(folder, benchmark or get(config.settings.bench))
+    metrics = write_metrics(folder, benchmark)
     return Outcome(folder=folder, missing=0, num_torn=num_torn, metrics=metrics)
+
+
+def _read_anew(
+    rows: Sequence[dict[str, Any]],
+    samples: Sequence[Sample],
+    benchmark: Benchmark,
+    settings: RunSettings,
+) -> list[dict[str, Any]]:
+    """The rows as the settings read them: a run that was resumed may have begun with others."""
+    joined = [
+        {**scoring_row(sample, row), "span_unit": settings.span_unit}
+        for sample, row in zip(samples, rows, strict=True)
+    ]
+    grades = [item.grade for item in benchmark.regrade(joined, settings.extract)]
+    return [
+        {**row, "parsed": grade.parsed, "parse_rule": grade.rule, "score": grade.score}
+        for row, grade in zip(rows, grades, strict=True)
+    ]
 
 
 def write_metrics(

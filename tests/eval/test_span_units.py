@@ -109,6 +109,17 @@ def test_a_unit_is_a_reading_and_no_other_run(data: Path, tmp_path: Path) -> Non
     assert read_config(out).settings.span_unit == "frame_index"
 
 
+def test_rows_of_a_resumed_run_are_all_read_in_its_last_unit(data: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "r", tmp_path / "whole"
+    run(data, out, speaks="normalized", reads="seconds", limit=3)
+    run(data, out, speaks="normalized")
+    run(data, whole, speaks="normalized")
+    keys = ("id", "parsed", "parse_rule", "score")
+    found, expected = ([[r[k] for k in keys] for r in read_result(f).rows] for f in (out, whole))
+    assert found == expected
+    assert replay(out, model=Speaker("normalized"))["num_different"] == 0
+
+
 def test_a_replay_reads_in_the_same_unit(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "r", speaks="frame_index")
     assert replay(tmp_path / "r", model=Speaker("frame_index"))["num_different"] == 0
