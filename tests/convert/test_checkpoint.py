@@ -108,6 +108,13 @@ def test_an_index_cannot_point_elsewhere(tmp_path, shard):
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("places", [None, [], ["a"], {}, {"w": 5}, {"w": "../a.safetensors"}])
+def test_an_index_without_file_names_is_refused(tmp_path, places):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ModelError, match="names no files of its own folder; fetch it again"):
+        open_checkpoint(tmp_path)
+
+
 def test_names_and_shapes_are_strict():
     readers = in_memory(tensors())
     shapes = {name: read().shape for name, read in readers.items()}

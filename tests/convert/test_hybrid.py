@@ -184,6 +184,21 @@ def test_command_line(tmp_path):
     assert again.output.count("\n") == 1
 
 
+def test_a_failed_conversion_leaves_nothing_and_can_be_repeated(tmp_path):
+    given = published_model("").state_dict()
+    source, target = tmp_path / "published", tmp_path / "new" / "ours"
+    source.mkdir()
+    save_file({**given, "lm_head.weight": torch.zeros(3, 3)}, source / "model.safetensors")
+    (source / "config.json").write_text(json.dumps(PUBLISHED))
+    result = CliRunner().invoke(main, [str(source), str(target)])
+    assert (result.exit_code, list(target.iterdir())) == (2, [])
+    assert "lm_head.weight has shape (3, 3)" in result.output
+    save_file(given, source / "model.safetensors")
+    assert CliRunner().invoke(main, [str(source), str(target)]).exit_code == 0
+    names = sorted(path.name for path in target.iterdir())
+    assert names == ["config.json", "model.safetensors"]
+
+
 def test_command_line_refuses_other_models(tmp_path):
     save_file({"conv1.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     result = CliRunner().invoke(main, [str(tmp_path), str(tmp_path / "out")])

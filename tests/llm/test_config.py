@@ -70,6 +70,12 @@ def test_config_refuses(pattern, changes, message):
         small_config(pattern, **changes)
 
 
+@pytest.mark.parametrize("name", ["num_key_value_heads", "n_groups", "chunk_size", "hidden_size"])
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ModelError, match=f"{name} 0 is below 1; give a size from 1"):
+        small_config(**{name: 0})
+
+
 def test_config_survives_json():
     transv = [{"layer": 1, "keep": 0.5}, {"layer": 4, "keep": 0.2, "rule": "attention"}]
     config = small_config("M*-M*-", transv=transv, time_step_limit=(0.01, 3.0))

@@ -1,7 +1,9 @@
 """`python -m timevlm.convert SRC DST`: recognise a published checkpoint and write it as ours."""
 
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -48,9 +50,15 @@ def convert(source: Path, destination: Path, options: TimeViperOptions) -> str:
     else:
         siglip, readers = convert_siglip(checkpoint)
         values = siglip.to_dict()
-    write_checkpoint(destination, readers)
     text = json.dumps(values, indent=2, sort_keys=True)
-    (destination / "config.json").write_text(text + "\n", encoding="utf-8")
+    # Tensors are checked while they are written: a failure must leave nothing that looks converted.
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=destination) as folder:
+        aside = Path(folder)
+        write_checkpoint(aside, readers)
+        (aside / "config.json").write_text(text + "\n", encoding="utf-8")
+        for file in sorted(aside.iterdir(), reverse=True):  # weights before the configuration
+            os.replace(file, destination / file.name)
     return kind
 
 

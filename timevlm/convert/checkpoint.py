@@ -72,10 +72,11 @@ def _weight_files(path: Path) -> list[Path]:
         raise ModelError(f"{path} does not exist; give a checkpoint's folder or file")
     for name in INDEX_FILES:
         if (path / name).is_file():
-            shards = sorted(set(_read_json(path / name).get("weight_map", {}).values()))
-            if not shards or any(Path(shard).name != shard for shard in shards):
+            places = _read_json(path / name).get("weight_map")
+            shards = list(places.values()) if isinstance(places, dict) else []
+            if not shards or any(not isinstance(s, str) or Path(s).name != s for s in shards):
                 raise ModelError(f"{path / name} names no files of its own folder; fetch it again")
-            return [path / shard for shard in shards]
+            return [path / shard for shard in sorted(set(shards))]
     for name in WHOLE_FILES:
         if (path / name).is_file():
             return [path / name]

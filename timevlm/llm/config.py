@@ -11,6 +11,12 @@ from typing import Literal
 from timevlm.errors import ModelError
 
 MAMBA, ATTENTION, MLP = "M", "*", "-"
+# Fields of `HybridConfig` that count something there must be at least one of.
+_COUNTS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "mamba_num_heads", "mamba_head_dim"),
+    *("ssm_state_size", "n_groups", "conv_kernel", "chunk_size"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,9 @@ class HybridConfig:
             )
 
     def _check_sizes(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} {getattr(self, name)} is below 1; give a size from 1")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ModelError(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of "
