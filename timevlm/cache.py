@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 from timevlm.errors import InputError, MemoryFileError
 
 DEFAULT_MAX_BYTES = 2 * 2**30
-KEY_VERSION = 1  # raised when the meaning of a key changes
+KEY_VERSION = 2  # raised when the meaning of a key changes
 
 _ENTRY = re.compile(r"[0-9a-f]{64}\.(?:tvm|json)")
 _PARTIAL_PREFIX = "partial-"
