@@ -134,13 +134,26 @@ def test_lookups_are_the_attention_on_the_object_asked_for(prompt, answer, expec
 
 
 def test_rows_about_no_one_object_ask_for_nothing():
-    turn = Turn(family="count", prompt="How many rings are red?", answer="two")
+    turn = Turn(family="order", prompt="What comes after the red ring?", answer="a blue star")
     assert not any(asked_looks(turn))
     targets = looks_of(("red", "ring"))
     nothing = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(turn)]))
     absent = Turn(family="colour", prompt="What colour is the star?", answer="green")
     unseen = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(absent)]))
     assert float(nothing) == float(unseen) == 0.0
+
+
+@pytest.mark.parametrize("family", ["caption", "count", "exist"])
+def test_rows_about_everything_want_even_attention_on_the_objects(family):
+    asked = torch.tensor([asked_looks(Turn(family=family, prompt="p", answer="a"))])
+    assert bool(asked.all())
+    targets = looks_of(("red", "ring"), None, ("blue", "star"), None)
+    even = lookup_loss(torch.tensor([[0.5, 0.0, 0.5, 0.0]]), targets, asked)
+    assert float(even) == pytest.approx(0.0, abs=1e-5)
+    one_sided = lookup_loss(torch.tensor([[0.99, 0.0, 0.01, 0.0]]), targets, asked)
+    beside = lookup_loss(torch.tensor([[0.25, 0.5, 0.25, 0.0]]), targets, asked)
+    assert float(one_sided) > float(beside) > 0.5
+    assert float(lookup_loss(torch.ones(1, 1), looks_of(None), asked)) == 0.0
 
 
 @pytest.mark.parametrize("transv", [(UNIFORM, ATTENTION), (UNIFORM,)])

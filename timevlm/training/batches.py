@@ -220,8 +220,13 @@ def encode_turns(
 
 
 def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> list[bool]:
-    """Which shapes and colours the one object has that a turn asks for; all False for no one."""
+    """Which shapes and colours the one object has that a turn asks for; all False for no one.
+
+    All True for a turn that needs every object, such as a caption.
+    """
     names = (*kinds.shapes, *kinds.colours)
+    if turn.family in kinds.every_object_families:
+        return [True] * len(names)
     if turn.family not in kinds.one_object_families:
         return [False] * len(names)
     # "In a circle" is a motion, not the shape.

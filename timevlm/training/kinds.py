@@ -34,6 +34,8 @@ class Kinds:
     transitions: tuple[str, ...]
     # Families whose questions are about one object that their text (with the answer) describes.
     one_object_families: frozenset[str]
+    # Families that are about all objects: none of them may be dropped before the answer.
+    every_object_families: frozenset[str]
 
     @property
     def has_patterns(self) -> bool:
@@ -77,6 +79,7 @@ BASIC = Kinds(
     lights=(),
     transitions=(),
     one_object_families=frozenset({"colour", "shape", "motion", "when", "grounding", "needle"}),
+    every_object_families=frozenset({"caption", "count", "exist"}),
 )
 FULL = Kinds(
     level="full",
@@ -89,6 +92,7 @@ FULL = Kinds(
     lights=tuple(full.LIGHT_CHANGES),
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
     one_object_families=BASIC.one_object_families | {"size", "pattern"},
+    every_object_families=BASIC.every_object_families,
 )
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}
 

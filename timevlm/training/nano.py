@@ -68,7 +68,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
                 {"layer": 2, "keep": 0.5, "rule": "uniform", "normalize": True},
                 {
                     "layer": 6,
-                    "keep": 0.2,
+                    "keep": 0.3,
                     "rule": "attention",
                     "max_keep": 1024,
                     "normalize": True,

@@ -74,12 +74,17 @@ def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor, kinds: Kinds = 
 
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
     gives them, after merging and dropping; asked (R, shapes + colours) bool. Rows that ask for no
-    one object, or for one that no token shows, count nothing.
+    one object, or for one that no token shows, count nothing. Rows that ask for all there is want
+    their attention spread evenly over the objects, so that none of them is dropped: they count how
+    far it is from that (Kullback-Leibler).
     """
     wanted = wanted_tokens(targets[:, : ranking.shape[1]], asked, kinds)
-    counts = asked.any(dim=1) & (wanted.amax(dim=1) > MIN_SHOWN)
-    found = (ranking * wanted).sum(dim=1)[counts]
-    return -(found + 1e-4).log().sum()
+    shown = asked.any(dim=1) & (wanted.amax(dim=1) > MIN_SHOWN)
+    one, every = shown & ~asked.all(dim=1), shown & asked.all(dim=1)
+    found = (ranking * wanted).sum(dim=1)[one]
+    even = wanted[every] / wanted[every].sum(dim=1, keepdim=True)
+    missed = even * ((even + 1e-4).log() - (ranking[every] + 1e-4).log())
+    return missed.sum() - (found + 1e-4).log().sum()
 
 
 def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
