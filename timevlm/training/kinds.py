@@ -79,7 +79,7 @@ BASIC = Kinds(
     lights=(),
     transitions=(),
     one_object_families=frozenset({"colour", "shape", "motion", "when", "grounding", "needle"}),
-    every_object_families=frozenset({"caption", "count", "exist"}),
+    every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
     level="full",
