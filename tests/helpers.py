@@ -18,6 +18,7 @@ from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
+from timevlm.training.batches import Batch
 from timevlm.video.tensor_frames import TensorFrames
 
 FRAME_SIDE = 32
@@ -143,3 +144,10 @@ def write_mp4(path: Path, count: int, *, fps: int = 4, seed: int = 0) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def batch_tensors(batch: Batch) -> dict[str, Tensor]:
+    """Every tensor of a training batch by name, those of its captions' phrases included."""
+    tensors = dict(vars(batch))
+    phrases = tensors.pop("phrases")
+    return tensors | {f"phrases.{name}": tensor for name, tensor in vars(phrases).items()}

@@ -1,13 +1,11 @@
 """Data prepared ahead by other processes is the data of the step, whoever prepares it."""
 
-import dataclasses
-
 import pytest
 import torch
 
-from tests.helpers import tiny_processor
+from tests.helpers import batch_tensors, tiny_processor
 from timevlm.errors import InputError
-from timevlm.training.batches import BatchConfig, make_batch, sample_videos
+from timevlm.training.batches import Batch, BatchConfig, make_batch, sample_videos
 from timevlm.training.labels import patch_labels
 from timevlm.training.pieces import Piece, Pieces, draw_frames, prepare_piece
 
@@ -15,12 +13,16 @@ CONFIG = BatchConfig(num_videos=2, turns_per_video=4, max_frames=6)
 GRID = 2
 
 
+def assert_same_tensors(one: Batch, other: Batch) -> None:
+    expected = batch_tensors(other)
+    for name, tensor in batch_tensors(one).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def assert_equal(one: Piece, other: Piece) -> None:
     assert one.samples[0].spec == other.samples[0].spec
     assert [s.timestamps for s in one.frames] == [s.timestamps for s in other.frames]
-    for field in dataclasses.fields(one.batch):
-        mine, theirs = (getattr(piece.batch, field.name) for piece in (one, other))
-        assert torch.equal(mine, theirs), field.name
+    assert_same_tensors(one.batch, other.batch)
     for labels in ("labels", "frame_labels"):
         pairs = zip(getattr(one, labels), getattr(other, labels), strict=True)
         assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
@@ -31,8 +33,7 @@ def test_a_piece_is_the_batch_of_the_step():
     samples = sample_videos(CONFIG, 3)
     whole = make_batch(CONFIG, tiny_processor(), samples, size=(32, 32), seed=3)
     batch = piece.batch.with_frames(piece.samples, (32, 32), "cpu")
-    for field in dataclasses.fields(batch):
-        assert torch.equal(getattr(batch, field.name), getattr(whole, field.name)), field.name
+    assert_same_tensors(batch, whole)
     for mine, theirs in zip(piece.labels, patch_labels(samples, GRID, outline=False), strict=True):
         assert torch.equal(mine, theirs)
     assert sum(len(sample.seconds) for sample in piece.frames) <= 32
