@@ -14,6 +14,8 @@ from timevlm.synth.wording import (
     FAMILIES,
     GROUNDING_WORDINGS,
     QUESTION_WORDINGS,
+    join_phrases,
+    split_phrases,
     vocabulary_texts,
 )
 from timevlm.synth.world import sample_video
@@ -360,3 +362,9 @@ def test_a_video_with_more_scenes_than_ordinals_is_refused():
     assert len(video.scenes) > len(ORDINALS)
     with pytest.raises(InputError, match="make_needle_questions"):
         make_questions(video, 0)
+
+
+@pytest.mark.parametrize("phrases", [["a"], ["a", "b"], ["a b", "c", "d"]])
+def test_joined_phrases_can_be_split_again(phrases):
+    assert split_phrases(join_phrases(phrases)) == phrases
+    assert split_phrases("a, and b") == ["a", "b"]

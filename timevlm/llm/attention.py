@@ -5,6 +5,7 @@ order of the carried keys does not matter, and a ragged batch may leave holes be
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ MAX_MASK_ENTRIES = 1 << 22
 # What SDPA itself calls on a CPU; unlike SDPA it also returns the log-sum-exp. Where a torch
 # release lacks it, the masked path below gives the same result.
 _CPU_FLASH = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+
+Place = TypeVar("Place", int, Tensor)
 
 
 def attend(
@@ -137,12 +140,14 @@ class VideoWindow:
         """Vision tokens that look back equally far."""
         return max(1, self.size // 2)
 
-    def first_seen(self, place: Tensor) -> Tensor:
-        """Place among the vision tokens of the first that the one at `place` sees."""
-        return (place // self.step * self.step - self.size).clamp(min=0)
+    def sight(self, place: Place) -> Place:
+        """The place that the vision token at `place` looks back to; below 0, it sees all."""
+        return place // self.step * self.step - self.size
 
     def hides(self, num_tokens: int) -> bool:
         """Whether any of the vision tokens of rows with up to `num_tokens` is out of sight."""
+        if num_tokens <= self.size + self.step:
+            return False  # without asking the device how long the rows are
         num_video = num_tokens - int(self.num_prefix.min())
         if self.num_video is not None:
             num_video = min(num_video, int(self.num_video.max()))
@@ -162,7 +167,7 @@ def attend_in_window(
     prefix = window.num_prefix[:, None]
     place = key_valid.cumsum(dim=1) - 1 - prefix  # among the vision tokens; negative in the prefix
     last = num_keys if window.num_video is None else window.num_video[:, None]
-    first = torch.where(place < last, window.first_seen(place), 0)
+    first = torch.where(place < last, window.sight(place), 0)
     own = torch.arange(num_keys, device=q.device)
     block = max(1, MAX_MASK_ENTRIES // (q.shape[0] * num_keys))
     outputs = []
@@ -187,13 +192,13 @@ def _attend_steps(q: Tensor, store: TokenStore, window: VideoWindow) -> Tensor:
     num_prefix = int(window.num_prefix[0])
     end = store.num_tokens - num_prefix
     start = end - q.shape[2]
-    sight = int(window.first_seen(torch.tensor(start)))
+    sight = max(0, window.sight(start))
     prefix = store.slice(0, num_prefix)
     kv = torch.cat([prefix, store.slice(num_prefix + sight, store.num_tokens)], dim=1)
     outputs = []
     while start < end:
         stop = min(end, (start // window.step + 1) * window.step)
-        first = int(window.first_seen(torch.tensor(start))) - sight
+        first = max(0, window.sight(start)) - sight
         seen = kv[:, num_prefix + first : num_prefix + stop - sight]
         seen = torch.cat([prefix, seen], dim=1) if first else kv[:, : num_prefix + stop - sight]
         k, v = seen.transpose(1, 3).unbind(2)

@@ -5,6 +5,7 @@ lower case except the first of a question, and times are written like the timest
 ("12.0s"), so that a model can copy them.
 """
 
+import re
 from collections.abc import Sequence
 
 from timevlm.synth.palette import COLOURS, MOTIONS, NUMBERS, ORDINALS, SHAPES, SIZES
@@ -183,6 +184,11 @@ def join_phrases(phrases: Sequence[str]) -> str:
     if len(phrases) == 1:
         return phrases[0]
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+def split_phrases(text: str) -> list[str]:
+    """The phrases that `join_phrases` joined, also where a comma stands before the "and"."""
+    return re.split(r", (?:and )?| and ", text)
 
 
 def vocabulary_texts(level: str = "basic") -> list[str]:

@@ -7,7 +7,6 @@ own prompt.
 """
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -219,20 +218,15 @@ def encode_turns(
     )
 
 
-def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> list[bool]:
+def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> tuple[bool, ...]:
     """Which shapes and colours the one object has that a turn asks for; all False for no one.
 
     All True for a turn that needs every object, such as a caption.
     """
-    names = (*kinds.shapes, *kinds.colours)
-    if turn.family in kinds.every_object_families:
-        return [True] * len(names)
-    if turn.family not in kinds.one_object_families:
-        return [False] * len(names)
-    # "In a circle" is a motion, not the shape.
-    text = f"{turn.prompt} {turn.answer}".lower().replace("in a circle", "")
-    words = set(re.findall("[a-z]+", text))
-    return [name in words for name in names]
+    if turn.family in kinds.one_object_families:
+        return kinds.looks_named(f"{turn.prompt} {turn.answer}")
+    needs_all = turn.family in kinds.every_object_families
+    return (needs_all,) * (len(kinds.shapes) + len(kinds.colours))
 
 
 def _encode_row(

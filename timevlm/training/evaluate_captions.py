@@ -6,19 +6,18 @@ other told event has taken, and if it says the same: every word of it (strict), 
 motion and change alone (then sizes, patterns and articles do not count).
 """
 
-import re
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
 from timevlm.synth.full.palette import PATTERNS
 from timevlm.synth.palette import SIZES
+from timevlm.synth.wording import split_phrases
 from timevlm.tasks.text import normalize_answer
 from timevlm.training.evaluate_scores import Row, interval_iou
 
 Line = tuple[float, float, str]  # start and end in seconds, text
 
 MIN_IOU = 0.5
-_SEPARATOR = re.compile(r", | and ")
 _LEFT_OUT = frozenset({"a", "an", *SIZES, *PATTERNS})
 
 
@@ -27,7 +26,7 @@ def caption_events(lines: Sequence[Line]) -> list[Line]:
     return [
         (start, end, phrase)
         for start, end, text in lines
-        for phrase in _SEPARATOR.split(normalize_answer(text))
+        for phrase in split_phrases(normalize_answer(text))
         if phrase
     ]
 

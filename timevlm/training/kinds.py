@@ -4,6 +4,7 @@ Objectives have one output a name here, so the lists also fix the shapes of thei
 level "basic" these are what its checkpoints hold.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,12 @@ class Kinds:
         if self.has_patterns:
             sizes.append(len(self.patterns) + 1)
         return (*sizes, *(len(names) + 1 for names in self.happenings))
+
+    def looks_named(self, text: str) -> tuple[bool, ...]:
+        """Which of the shapes, then of the colours, a text names."""
+        # "In a circle" is a motion, not the shape.
+        words = set(re.findall("[a-z]+", text.lower().replace("in a circle", "")))
+        return tuple(name in words for name in (*self.shapes, *self.colours))
 
     @property
     def track_weights(self) -> tuple[float, ...]:

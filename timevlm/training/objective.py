@@ -134,13 +134,8 @@ class AnswerObjective(nn.Module):
                 asked = batch.asked[rows]
                 lookup = lookup + lookup_loss(out.state.ranking, tokens, asked, self.kinds)
                 phrases = batch.phrases.of_rows(rows)
-                kept = out.state.kept
-                tokens, seconds = (
-                    compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows]
-                    for each in (tokens, seconds)
-                )
-                attention = self._attention(inputs[0], kept.sum(dim=1), phrases)
-                told = told + phrase_loss(attention, tokens, seconds, phrases, self.kinds)
+                if len(phrases.rows):
+                    told = told + self._told(inputs[0], out.state.kept, (tokens, seconds), phrases)
         lookup = lookup / len(batch.row_video)
         told = told / max(1, len(batch.phrases.rows))
         return Losses(total / weight.sum(), tracking, lookup, told, predicted, counted)
@@ -160,11 +155,23 @@ class AnswerObjective(nn.Module):
         finally:
             handle.remove()
 
+    def _told(
+        self, x: Tensor, kept: Tensor, seen: tuple[Tensor, Tensor], phrases: PhraseTokens
+    ) -> Tensor:
+        """The loss of phrases in rows x (R, L, D) as the deep attention reads them.
+
+        kept (R, T) of the vision tokens whose targets (R, >= T, K) and seconds are in `seen`.
+        """
+        targets, seconds = (
+            compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows] for each in seen
+        )
+        attention = self._attention(x, kept.sum(dim=1), phrases)
+        return phrase_loss(attention, targets, seconds, phrases, self.kinds)
+
     def _attention(self, x: Tensor, num_kept: Tensor, phrases: PhraseTokens) -> Tensor:
         """How each token of the phrases attends to its row's kept vision tokens, (P, T).
 
-        x (R, L, D) are rows as the deep attention reads them: prefix, `num_kept (R,)` vision
-        tokens, text.
+        x (R, L, D): prefix, `num_kept (R,)` vision tokens, text.
         """
         first, rows = len(self.prefix_ids), phrases.rows
         video_end = first + num_kept[rows]

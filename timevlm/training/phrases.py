@@ -5,18 +5,17 @@ object after another, and from words alone it learns that late: with several sce
 the last of them was often seen in another one.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from timevlm.synth.wording import split_phrases
 from timevlm.tasks.captioning import LINE_SEPARATOR, parse_captions
 from timevlm.tasks.grounding import format_span
 from timevlm.training.kinds import Kinds
 
-_BETWEEN_PHRASES = re.compile(r", (?:and )?| and ")
 # A scene's last frame is its own; answers write tenths of a second.
 _SLACK_SECONDS = 0.05
 
@@ -72,10 +71,10 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
     for start, end, text in parse_captions(answer):
         before += format_span(start, end) + " "
         place = 0
-        for words in _BETWEEN_PHRASES.split(text):
+        for words in split_phrases(text):
             place = text.index(words, place)
-            looks = _looks(words, kinds)
-            if looks is not None:
+            looks = kinds.looks_named(words)
+            if any(looks[: len(kinds.shapes)]):
                 told = before + text[:place]
                 phrases.append(
                     Phrase(
@@ -89,15 +88,6 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
             place += len(words)
         before += text + LINE_SEPARATOR
     return phrases
-
-
-def _looks(phrase: str, kinds: Kinds) -> tuple[bool, ...] | None:
-    """The first shape and all colours: an object may change its colour or move in a circle."""
-    words = phrase.split()
-    shape = next((word for word in words if word in kinds.shapes), None)
-    if shape is None:
-        return None
-    return (*(name == shape for name in kinds.shapes), *(name in words for name in kinds.colours))
 
 
 def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> PhraseTokens:
