@@ -4,8 +4,9 @@
     python scripts/ablate_nano.py --grid mixers --cost-frames 10000
 
 Grids: compression (25 models), mixers (3), tokens (4), pooling (2). Every model starts from the
-trained vision tower, projector and embeddings of --start and trains its LLM for --minutes as nano
-is trained. A run that was killed goes on where it stopped, also inside a model.
+trained vision tower, projector and embeddings of --start, with --keep-layers also from the layers
+of its LLM, and trains for --minutes as nano is trained. A run that was killed goes on where it
+stopped, also inside a model.
 """
 
 import argparse
@@ -30,6 +31,9 @@ def main() -> int:
     parser.add_argument("--grid", required=True, choices=GRIDS)
     parser.add_argument("--start", default="nano", help="model whose vision tower is used")
     parser.add_argument("--minutes", type=float, default=5.0, help="training of each variant")
+    parser.add_argument(
+        "--keep-layers", action="store_true", help="begin with the LLM's layers too, not TransV's"
+    )
     parser.add_argument("--level", default="basic", choices=list(LEVELS), help="that of --start")
     parser.add_argument("--videos", type=int, default=20, help="validation videos")
     parser.add_argument("--cost-frames", type=int, default=512, help="length of the timed video")
@@ -43,6 +47,7 @@ def main() -> int:
         config = AblationConfig(
             grid=args.grid,
             minutes=args.minutes,
+            keep_layers=args.keep_layers,
             level=args.level,
             num_videos=args.videos,
             cost_frames=args.cost_frames,

@@ -63,6 +63,20 @@ def test_every_variant_of_a_grid_can_be_built(grid):
         assert max(sizes) - min(sizes) <= a_unit
 
 
+def test_kept_layers_are_the_starts_and_transv_is_drawn_anew():
+    begun = start()
+    shared = begun.model.state_dict()
+    for variant in grid_variants("compression", LLM):
+        model, _ = build_variant(begun, variant, keep_layers=True)
+        mine = model.state_dict()
+        same = {k for k, v in mine.items() if k in shared and torch.equal(v, shared[k])}
+        drawn = {k for k in mine if ".merge_modules." in k or k.endswith(".alpha")}
+        assert set(mine) - same == drawn
+        assert not any(mine[k].any() for k in drawn if k.endswith(".alpha"))
+    with pytest.raises(InputError, match="no layers in common"):
+        AblationConfig(grid="mixers", minutes=1.0, keep_layers=True)
+
+
 def test_average_pooling_is_the_mean_of_cells():
     begun = start()
     model, _ = build_variant(begun, Variant(name="average", pooling="average"))

@@ -1,9 +1,12 @@
 """The paper's ablations at nano's size: the same short training for every variant, one table.
 
-All variants start from the same trained vision tower, projector and word embeddings; the layers of
-the LLM start from nothing and get the same minutes of nano's own training (`loop.answer_phase`:
-answers, alignment, tracks, and lookups where a variant ranks) on the same videos. A variant that is
-slower a step sees less: that is part of the comparison, and the steps are reported.
+All variants start from the same trained vision tower, projector and word embeddings. The layers of
+the LLM start from nothing, which compares what can be learnt and takes long, or (`keep_layers`)
+from the start's, which compares what a trained model can be turned into in minutes; TransV's gates
+are closed and its projections drawn anew either way. All get the same minutes of nano's own
+training (`loop.answer_phase`: answers, alignment, tracks, and lookups where a variant ranks) on the
+same videos. A variant that is slower a step sees less: that is part of the comparison, and the
+steps are reported.
 """
 
 import gc
@@ -41,6 +44,7 @@ _SHARED = (
     *("vision.", "projector.", "places.", "changes.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
+_LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class AblationConfig:
 
     grid: str
     minutes: float
+    keep_layers: bool = False
     level: Level = "basic"
     num_videos: int = 20
     cost_frames: int = 512
@@ -72,6 +77,10 @@ class AblationConfig:
     def __post_init__(self) -> None:
         if self.grid not in GRIDS:
             raise InputError(f"grid {self.grid!r} is unknown; choose one of {', '.join(GRIDS)}")
+        if self.keep_layers and self.grid == "mixers":
+            raise InputError(
+                "the mixers of grid 'mixers' have no layers in common; compare them from nothing"
+            )
         if self.minutes <= 0 or self.num_videos < 1 or self.cost_frames < 8:
             raise InputError(
                 f"{self.minutes} minutes, {self.num_videos} videos and {self.cost_frames} frames "
@@ -146,13 +155,13 @@ class AveragePooledModel(TimeVLMForConditionalGeneration):
 
 
 def build_variant(
-    start: TimeVLM, variant: Variant, seed: int = 0
+    start: TimeVLM, variant: Variant, seed: int = 0, *, keep_layers: bool = False
 ) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     """An untrained model of a variant with the start's vision tower, projector and embeddings.
 
-    The layers of its LLM are drawn as those of an untrained nano. Where the pattern differs, the
-    width of the MLPs makes up for it: the LLM has as many parameters as the start's layers would,
-    to within one unit of that width.
+    The layers of its LLM are the start's with `keep_layers`, else drawn as those of an untrained
+    nano. Where the pattern differs, the width of the MLPs makes up for it: the LLM has as many
+    parameters as the start's layers would, to within one unit of that width.
     """
     config = start.model.config
     llm = dict(config.llm_config)
@@ -165,13 +174,14 @@ def build_variant(
         settings["llm_config"] = _equal_width(settings, variant.pattern)
     torch.manual_seed(seed)
     model = kind(TimeVLMConfig(**settings)).to(start.model.device)
-    shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(_SHARED)}
-    missing = model.load_state_dict(shared, strict=False)
-    assert not missing.unexpected_keys, missing.unexpected_keys
     with torch.no_grad():
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
+    names = (*_SHARED, *_LAYERS) if keep_layers else _SHARED
+    shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(names)}
+    missing = model.load_state_dict(shared, strict=False)
+    assert not missing.unexpected_keys, missing.unexpected_keys
     processor = TimeVLMProcessor(start.processor.tokenizer, tokens_per_frame=tokens)
     return model, processor
 
@@ -271,7 +281,7 @@ def run_grid(
 def _measure_variant(
     start: TimeVLM, variant: Variant, config: AblationConfig, folder: Path
 ) -> dict[str, Any]:
-    model, processor = build_variant(start, variant, config.seed)
+    model, processor = build_variant(start, variant, config.seed, keep_layers=config.keep_layers)
     folder.mkdir(parents=True, exist_ok=True)
     steps = train_variant(model, processor, config, folder)
     vlm = TimeVLM(model, processor, variant.name)
