@@ -420,12 +420,11 @@ def _replay(options: dict[str, Any]) -> None:
 def _report(folder: Path, options: dict[str, Any]) -> None:
     """Write a scored result's report and print its metrics."""
     from eval.report import write_report
-    from eval.settings import METRICS_FILE
+    from eval.report.reference import read_metrics
     from eval.show import print_metrics
 
     write_report(folder)
-    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    metrics = {"folder": str(folder), **metrics}
+    metrics = {"folder": str(folder), **read_metrics(folder)}
     _print_json(metrics) if options["as_json"] else print_metrics(metrics)
     for line in metrics["tables"]["overall"]:
         if line["value"] is None and line.get("note"):

@@ -84,7 +84,7 @@ def _broken(found: dict[str, _Look], questions: dict[str, list[Sample]]) -> list
 def _short(found: dict[str, _Look], questions: dict[str, list[Sample]]) -> list[Problem]:
     short: dict[str, str] = {}
     for path, look in found.items():
-        wanted = max((_needed_seconds(sample) for sample in questions[path]), default=0.0)
+        wanted = max(_needed_seconds(sample) for sample in questions[path])
         slack = max(_SHORT_SECONDS, _SHORT_SHARE * wanted)
         if look.error is None and look.end_seconds < wanted - slack:
             short[path] = f"{look.end_seconds:.1f} of {wanted:.1f} s"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
+from eval.metrics.spans import TimeUnit
 from timevlm.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -161,15 +162,18 @@ class Reply:
     """Further JSON values about this answer, such as bytes of the video's memory."""
 
 
-def scoring_row(sample: Sample, row: Mapping[str, Any]) -> dict[str, Any]:
+def scoring_row(
+    sample: Sample, row: Mapping[str, Any], *, span_unit: TimeUnit = "seconds"
+) -> dict[str, Any]:
     """A prediction row joined with its sample: what `Benchmark.score` and the report read.
 
     All keys of the row, and the sample's fields that a row does not have: task, video, clip,
-    question, options, cluster, tags, subtitle, extra. `gold` is the sample's own.
+    question, options, cluster, tags, subtitle, extra. `gold` is the sample's own; `span_unit` says
+    what numbers mean where the reply names times.
     """
     if row["id"] != sample.id:
         raise InputError(f"row {row['id']!r} is not about sample {sample.id!r}")
-    return {**row, **sample.to_dict()}
+    return {**row, **sample.to_dict(), "span_unit": span_unit}
 
 
 def video_seconds(row: Mapping[str, Any]) -> float | None:

@@ -237,14 +237,11 @@ def _read_anew(
 ) -> list[dict[str, Any]]:
     """The rows as the settings read them: a run that was resumed may have begun with others."""
     joined = [
-        {**scoring_row(sample, row), "span_unit": settings.span_unit}
+        scoring_row(sample, row, span_unit=settings.span_unit)
         for sample, row in zip(samples, rows, strict=True)
     ]
     grades = [item.grade for item in benchmark.regrade(joined, settings.extract)]
-    return [
-        {**row, "parsed": grade.parsed, "parse_rule": grade.rule, "score": grade.score}
-        for row, grade in zip(rows, grades, strict=True)
-    ]
+    return [{**row, **grade.row_values()} for row, grade in zip(rows, grades, strict=True)]
 
 
 def write_metrics(

@@ -24,7 +24,7 @@ from eval.metrics.spans import TimeUnit, check_time_unit
 from eval.models.base import ModelSettings
 from eval.records import SCHEMA_VERSION, Sample, check_row, scoring_row
 from eval.sampling import Sampling
-from eval.store import read_lines
+from eval.store import read_json, read_lines
 from timevlm import InputError
 
 EXTRACT_RULES = ("ours", "official", "timeviper", "lmms")
@@ -74,7 +74,10 @@ class RunSettings:
         self._check_prompt_index()
         if self.subtitles not in (False, True, "all"):
             raise InputError(f"subtitles {self.subtitles!r} are unknown; use true, false or 'all'")
-        if self.limit is not None and not (0 < self.limit <= 1 or self.limit % 1 == 0 < self.limit):
+        # NaN passes no comparison, and infinity leaves no remainder of 0.
+        if self.limit is not None and not (
+            self.limit > 0 and (self.limit <= 1 or self.limit % 1 == 0)
+        ):
             raise InputError(
                 f"limit {self.limit:g} is neither a number of videos nor a share below 1"
             )
@@ -199,7 +202,7 @@ class Result:
         `span_unit` (None: as last time)."""
         by_id = {sample.id: sample for sample in self.samples}
         unit = span_unit or self.span_unit
-        return [{**scoring_row(by_id[r["id"]], r), "span_unit": unit} for r in self.rows]
+        return [scoring_row(by_id[row["id"]], row, span_unit=unit) for row in self.rows]
 
     def processes(self) -> list[dict[str, Any]]:
         """What each process noted about itself: versions, hardware, seconds. Raises InputError."""
@@ -208,13 +211,7 @@ class Result:
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); without the file its process goes unnamed, and all "
-            "else works"
-        ) from error
+    note = read_json(path, "without the file its process goes unnamed, and all else works")
     if not isinstance(note, dict):
         raise InputError(f"{path} holds {note!r:.40} and no note of a process; remove the file")
     return note
@@ -223,13 +220,9 @@ def _read_note(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> Config:
     """The configuration of a result folder. Raises InputError."""
     path = folder / CONFIG_FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder} is no result folder: {path.name} cannot be read ({error}); give the folder "
-            "that `timevlm eval` printed"
-        ) from error
+    data = read_json(
+        path, f"{folder} is no result folder: give the one that `timevlm eval` printed"
+    )
     try:
         return Config.from_dict(data)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -284,9 +277,9 @@ def _check_rows(folder: Path, samples: list[Sample], rows: list[dict[str, Any]])
 def _scored_span_unit(folder: Path, config: Config) -> TimeUnit:
     """The unit of the last scoring; the run's own where its tables are gone or older."""
     try:
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+        metrics = read_json(folder / METRICS_FILE, "score the result again")
         return metrics.get("span_unit", config.settings.span_unit)
-    except (OSError, ValueError, AttributeError):
+    except (InputError, AttributeError):
         return config.settings.span_unit
 
 

@@ -219,6 +219,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
+def read_json(path: Path, advice: str) -> Any:
+    """The value of a JSON file of a result folder. Raises InputError that ends with `advice`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {advice}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,10 @@ from timevlm import InputError, TimeVLMError
 SWEEPS_FOLDER = Path(__file__).resolve().parent / "sweeps"
 DEFAULT_FOLDER = Path("results") / "sweeps"
 _TOP = ("name", "title", "bench", "data", "split", "model", "limit", "seed", "metric", "grid")
-_READING_KEYS = ("extract", "span_unit")
-_ASKING_KEYS = ("prompt_style", "prompt_index", "subtitles")
-_RUN_KEYS = ("sampling", *_ASKING_KEYS, "split", "limit", "seed", *_READING_KEYS)
+_RUN_KEYS = (
+    *("sampling", "prompt_style", "prompt_index", "subtitles", "split", "limit", "seed"),
+    *("extract", "span_unit"),
+)
 _MODEL_KEYS = ("device", "dtype", "max_new_tokens", "native")
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -246,7 +246,7 @@ class Worker:
             if session.duration_seconds > 0:
                 row["details"]["duration_seconds"] = session.duration_seconds
             settings = self.job.config.settings
-            read = {**scoring_row(sample, row), "span_unit": settings.span_unit}
+            read = scoring_row(sample, row, span_unit=settings.span_unit)
             grade = self.job.benchmark.grade_reply(
                 sample, reply, rules=settings.extract, scale=time_scale(read)
             )
@@ -255,7 +255,7 @@ class Worker:
             self._write_failure(sample, error, prompt_sha256)
             return
         self._failures_in_a_row = 0
-        row |= {"parsed": grade.parsed, "parse_rule": grade.rule, "score": grade.score}
+        row |= grade.row_values()
         self._write(row)
 
     def _prompt(self, sample: Sample, session: Session) -> Prompt:

@@ -155,9 +155,9 @@ class StreamingRecognizer(nn.Module, ABC):
             "config": asdict(self.config),
         }
         text = json.dumps(header, indent=2) + "\n"
-        _write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(text, "utf-8"))
+        write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(text, "utf-8"))
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        _write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path))
+        write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path))
         return folder
 
     @classmethod
@@ -252,7 +252,7 @@ def save_state(state: State, path: str | os.PathLike[str]) -> None:
     """Write a state as one safetensors file, atomically."""
     leaves = {name: leaf.detach().contiguous() for name, leaf in state.items()}
     metadata = {"format": FORMAT}
-    _write_atomically(Path(path), lambda partial: save_file(leaves, partial, metadata))
+    write_atomically(Path(path), lambda partial: save_file(leaves, partial, metadata))
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
@@ -362,8 +362,9 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Have `write` write a file beside `path` and give it that name once it is whole."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(partial)
         os.replace(partial, path)

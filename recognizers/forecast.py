@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from recognizers.base import State
+from recognizers.base import State, write_atomically
 from recognizers.convrnn import (
     Norm,
     Padding,
@@ -254,18 +254,12 @@ class Trainer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, optimizer and step as one safetensors file, atomically."""
-        path = Path(path)
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         for index, leaf in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{index}.{k}": v for k, v in leaf.items()})
         tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
         metadata = {"step": str(self.step), "seconds": repr(self.seconds)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            save_file(tensors, partial, metadata)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(Path(path), lambda partial: save_file(tensors, partial, metadata))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Carry on from what `save` wrote. WeightsError if it does not fit this network."""

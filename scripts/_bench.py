@@ -5,9 +5,9 @@ look leaner than it is. So every measurement runs in a child process of its own 
 which prints its numbers as one JSON line.
 
 Tables are printed as Markdown. A bench prints one JSON line last; with `--out FILE` the same JSON
-is kept, and with it, as "page", the tables: scripts/paste_benches.py puts those in a document. A
-bench of many parts writes that file after each of them (`Parts`): one that was cut off goes on with
-the same command.
+is kept, and with it, as "page", the tables: scripts/paste_benches.py puts those in a document. That
+file is written after each part of a bench (`Parts`): one that was cut off goes on with the same
+command.
 """
 
 import ctypes
@@ -180,29 +180,20 @@ def verdict(name: str, value: float | None, limit: float, *, at_most: bool = Tru
     return {"name": name, "asked": asked, "value": value, "met": met}
 
 
-def show_verdicts(verdicts: Sequence[dict]) -> str:
-    """Print expectations, one line each; the lines as a Markdown list."""
-    text = verdict_list(verdicts)
-    print(text.replace("- ", "", 1).replace("\n- ", "\n"))
-    return text
+def show_verdicts(verdicts: Sequence[dict]) -> None:
+    """Print expectations, one line each."""
+    print("\n".join(_verdict_line(entry) for entry in verdicts))
 
 
 def verdict_list(verdicts: Sequence[dict]) -> str:
     """Expectations as a Markdown list, one line each."""
+    return "\n".join(f"- {_verdict_line(entry)}" for entry in verdicts)
+
+
+def _verdict_line(entry: dict) -> str:
     words = {None: "not measured", True: "met", False: "NOT MET"}
-    lines = []
-    for entry in verdicts:
-        measured = "" if entry["value"] is None else f"{cell(entry['value'])}: "
-        lines.append(f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def finish(result: dict, page: Sequence[str], out: Path | None) -> None:
-    """Print the JSON line, and keep it in `out`, with what was printed before as its "page"."""
-    if out is not None:
-        kept = {**result, "page": "\n\n".join(page)}
-        write_atomically(out, json.dumps(kept, indent=2) + "\n")
-    print(json.dumps(result))
+    measured = "" if entry["value"] is None else f"{cell(entry['value'])}: "
+    return f"{entry['name']}: asked {entry['asked']}; {measured}{words[entry['met']]}"
 
 
 class Parts:

@@ -192,11 +192,9 @@ def report(parts: dict[str, list[dict]], threads: int) -> tuple[dict, list[str]]
             at_most=False,
         ),
     ]
+    page.append(verdict_list(asked))
     tables = {"stream": streams, "edges": edges, "wkv": wkv}
-    return {"bench": "lcr", "cores": cores(), **tables, "asked": asked}, [
-        *page,
-        verdict_list(asked),
-    ]
+    return {"bench": "lcr", "cores": cores(), **tables, "asked": asked}, page
 
 
 def num_parameters(config: LCRConfig) -> int:

@@ -150,12 +150,12 @@ def measure(
     )
 
 
-def build(name: str, settle_on: Tensor | None) -> nn.Module:
-    """A network of seeded weights; its batch norms settled on frames, if there are any."""
+def build(name: str, frames: Tensor, *, settled: bool) -> nn.Module:
+    """A network of seeded weights; its batch norms settled on some 16 of the frames, if asked."""
     torch.manual_seed(0)
     module = NETWORKS[name]().eval()
-    if settle_on is not None:
-        settle_batch_norm(module, settle_on)
+    if settled:
+        settle_batch_norm(module, frames[:: max(len(frames) // 16, 1)])
     return module
 
 
@@ -175,7 +175,7 @@ def split_frames(video: str, options: argparse.Namespace) -> tuple[Tensor, Tenso
 def run_video(network: str, video: str, options: argparse.Namespace) -> dict[str, object]:
     """One network on one video, its thresholds found on the first frames."""
     first, rest = split_frames(video, options)
-    module = build(network, first[:: max(len(first) // 16, 1)] if options.settled else None)
+    module = build(network, first, settled=options.settled)
     config = calibrate(module, first, target_error=options.target_error)
     if not config.exact:
         config = replace(
@@ -190,7 +190,7 @@ def run_wandering(
 ) -> dict[str, object]:
     """One network on the first video under a wandering window, with that video's thresholds."""
     first, rest = split_frames(options.names[0], options)
-    module = build(network, first[:: max(len(first) // 16, 1)] if options.settled else None)
+    module = build(network, first, settled=options.settled)
     names = network, WANDERING
     return asdict(measure(module, wander(rest), RRMConfig(**config), options.chunk, names))
 

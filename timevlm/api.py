@@ -280,21 +280,20 @@ class TimeVLM:
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens is {max_new_tokens}; allow at least 1")
         check_question(question)  # before a video is watched for it
-        if choices is not None:
-            check_choices(choices)
+        texts = None if choices is None else check_choices(choices)
         if seed is not None:
             set_seed(seed)
         memory = self.remember(video)
         started = time.perf_counter()
         prompt_ids, prompt = self.read_question(memory, question, choices or (), history)
         trust = question_trust(len(self.unknown_words(question)))
-        if choices is None:
+        if texts is None:
             choice = None
             answer, confidence = self._write(prompt_ids, prompt, max_new_tokens)
             confidence *= trust
         else:
-            choice, confidence = self._choose(memory, prompt, choices, trust)
-            answer = check_choices(choices)[choice]
+            choice, confidence = self._choose(memory, prompt, texts, trust)
+            answer = texts[choice]
         return Answer(
             question=question,
             text=answer,

@@ -56,6 +56,10 @@ class Grade:
     score: float | None
     swapped: bool = False  # a span that was given end first
 
+    def row_values(self) -> dict[str, Any]:
+        """The keys of a prediction row that reading its reply fills."""
+        return {"parsed": self.parsed, "parse_rule": self.rule, "score": self.score}
+
 
 @dataclass(frozen=True, slots=True)
 class Graded:

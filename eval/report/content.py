@@ -223,10 +223,7 @@ def settings_rows(content: Content) -> list[tuple[str, str]]:
         ("sampling", config.frames_rule),
         ("prompt style", settings.prompt_style + _wording(settings.prompt_index)),
         ("prompts", _prompt_hashes(content.result.rows)),
-        (
-            "replies read by",
-            words.reading(content.metrics),
-        ),
+        ("replies read by", words.reading(content.metrics)),
         ("judge", _judge(content.metrics.get("judge"))),
         ("limit", limit if settings.limit is None else f"{limit}{settings.seed}"),
         ("seed", str(settings.seed)),

@@ -4,7 +4,6 @@ Everything here is written into `metrics.json` under `without_watching`, so that
 number of its own.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from eval.metrics.grounding import centre_spans, full_video_spans
 from eval.models.baselines import BlindModel
 from eval.records import NATIVE_RULE, Sample, video_seconds
 from eval.settings import METRICS_FILE, PREDICTIONS_FILE, Result, read_config, read_samples
+from eval.store import read_json
 from timevlm import InputError
 
 Row = Mapping[str, Any]
@@ -43,10 +43,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """The score tables of a result folder. Raises InputError."""
     path = folder / METRICS_FILE
     again = f"make it again: timevlm eval --rescore {folder}"
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {again}") from error
+    metrics = read_json(path, again)
     needed = {"tables", "extract", "published", "cost"}
     if not isinstance(metrics, dict) or not needed <= metrics.keys():
         raise InputError(f"{path} holds no score tables; {again}")

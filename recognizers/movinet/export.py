@@ -10,12 +10,13 @@ the packages onnx and onnxscript; onnxruntime runs the file.
 
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from recognizers.base import State
+from recognizers.base import State, write_atomically
 from recognizers.errors import RecognizerError
 from recognizers.movinet.model import MoViNetRecognizer
 
@@ -58,21 +59,17 @@ def export_step(
     frames = torch.zeros(
         batch_size, num_frames, 3, height, width, device=model.device, dtype=model.dtype
     )
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        torch.onnx.export(
-            _Step(model, names).eval(),
-            (frames, *state.values()),
-            partial,
-            input_names=["frames", *names],
-            output_names=["logits", *(f"next.{name}" for name in names)],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    export = partial(
+        torch.onnx.export,
+        _Step(model, names).eval(),
+        (frames, *state.values()),
+        input_names=["frames", *names],
+        output_names=["logits", *(f"next.{name}" for name in names)],
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    write_atomically(path, export)
     return path
 
 

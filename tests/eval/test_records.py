@@ -62,7 +62,9 @@ def test_a_scoring_row_is_the_row_and_its_sample() -> None:
     joined = scoring_row(choice(), row)
     assert joined["raw"] == "B"
     assert joined["gold"] == 1
-    assert set(joined) == set(ROW_KEYS) | set(choice().to_dict())
+    assert set(joined) == set(ROW_KEYS) | set(choice().to_dict()) | {"span_unit"}
+    assert joined["span_unit"] == "seconds"
+    assert scoring_row(choice(), row, span_unit="normalized")["span_unit"] == "normalized"
     with pytest.raises(InputError, match="is not about sample"):
         scoring_row(choice(id="b:test:2"), row)
 

@@ -106,9 +106,10 @@ def test_tables_are_markdown_and_kept_with_the_json(load, capsys, tmp_path):
     ]
     assert table in capsys.readouterr().out
     out = tmp_path / "new" / "result.json"
-    bench.finish({"bench": "two"}, [table, "- a line"], out)
-    assert json.loads(capsys.readouterr().out) == {"bench": "two"}
-    assert json.loads(out.read_text()) == {"bench": "two", "page": f"{table}\n\n- a line"}
+    parts = bench.Parts({}, lambda done: ({"bench": "two"}, [table, "- a line"]), out)
+    parts.finish()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"settings": {}, "bench": "two"}
+    assert json.loads(out.read_text())["page"] == f"{table}\n\n- a line"
     assert list(out.parent.iterdir()) == [out]
 
 

@@ -9,7 +9,7 @@ What is kept has a limit in bytes; above it, frames in which nothing happens are
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -67,7 +67,6 @@ class Prefilter:
 
     def identity(self) -> dict[str, object]:
         """JSON values that differ wherever the chosen frames could."""
-        rules = {name: getattr(self.rules, name) for name in self.rules.__dataclass_fields__}
         usage = self.detector.usage
         return {
             "version": PREFILTER_VERSION,
@@ -79,7 +78,7 @@ class Prefilter:
             "multi_label": usage.multi_label,
             "labels": list(self.detector.labels),
             "named": list(self.named),
-            "rules": rules,
+            "rules": asdict(self.rules),
             "kept_bytes": self.kept_bytes,
         }
 

@@ -93,9 +93,14 @@ def build_index(path: str | os.PathLike[str], limits: DecodeLimits) -> VideoInde
     finally:
         container.close()
     first = _decode_first_frames(full, limits)
-    turns, mirrored = first.orientation.quarter_turns, first.orientation.mirrored
-    height, width = first.size if turns % 2 == 0 else first.size[::-1]
-    info = replace(info, width=width, height=height, rotation_degrees=90 * turns, mirrored=mirrored)
+    height, width = first.orientation.turned(first.size)
+    info = replace(
+        info,
+        width=width,
+        height=height,
+        rotation_degrees=90 * first.orientation.quarter_turns,
+        mirrored=first.orientation.mirrored,
+    )
     index = replace(index, info=info, stored_size=first.size)
     index = _checked(index, first, full, limits)
     return _with_times(index, packets.last_duration, limits)

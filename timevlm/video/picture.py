@@ -35,6 +35,10 @@ class Orientation:
     """Counter-clockwise, 0 to 3."""
     mirrored: bool = False
 
+    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) after the turn; or, as it undoes itself, that before it."""
+        return size if self.quarter_turns % 2 == 0 else size[::-1]
+
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """A view of (H, W, C) that is upright: (H, W, C), or (W, H, C) after an odd turn."""
         return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.quarter_turns)
@@ -96,7 +100,7 @@ class PictureConverter:
                 "all frames are resized to one size"
             )
         orientation = orientation_of(frame)
-        height, width = self._size if orientation.quarter_turns % 2 == 0 else self._size[::-1]
+        height, width = orientation.turned(self._size)
         shrinks = height <= frame.height and width <= frame.width
         rgb = self._reformatter.reformat(
             frame,
