@@ -23,7 +23,7 @@ from timevlm import TimeVLM
 from timevlm.errors import InputError, TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.ablate import GRIDS, AblationConfig, grid_variants, run_grid
-from timevlm.training.evaluate_tables import percent, report_console
+from timevlm.training.evaluate_tables import percent, print_tables
 
 
 def main() -> int:
@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants alone")
     parser.add_argument("--list", action="store_true", help="print the variants' names and stop")
     parser.add_argument("--folder", type=Path, default=Path("runs/ablate"))
+    parser.add_argument("--markdown", action="store_true", help="tables for a document")
     args = parser.parse_args()
     started = time.perf_counter()
     console = Console(stderr=True)
@@ -71,7 +72,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     report["seconds"] = round(time.perf_counter() - started, 1)
-    report_console().print(_table(report))
+    print_tables([_table(report)], markdown=args.markdown)
     print(json.dumps(report))
     return 0
 

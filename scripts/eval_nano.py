@@ -11,16 +11,18 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from timevlm import TimeVLM
 from timevlm.errors import TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.evaluate import EvaluationConfig, evaluate
-from timevlm.training.evaluate_tables import calibration_table, report_console, score_table
+from timevlm.training.evaluate_tables import calibration_table, print_tables, score_table
 from timevlm.training.evaluate_workers import default_processes
 
 BASELINES = {"questions": "blind", "grounding": "whole"}
@@ -55,22 +57,24 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     report["seconds"] = round(time.perf_counter() - started, 1)
-    print_report(report)
+    print(f"{_headline(report)}\n")
+    print_tables(_tables(report), markdown=args.markdown)
     print(json.dumps(report))
     return 0
 
 
-def print_report(report: dict[str, Any]) -> None:
-    console = report_console()
-    console.print(
+def _headline(report: dict[str, Any]) -> str:
+    return (
         f"{report['model']} on {report['num_videos']} videos, level {report['level']}, split "
         f"{report['split']}, {report['fps']:g} frames/s, {report['seconds']:.0f} s"
     )
+
+
+def _tables(report: dict[str, Any]) -> Iterator[Table]:
     for name, scores in report["tables"].items():
-        console.print(score_table(name, scores, baseline=BASELINES.get(name, "blind")))
+        yield score_table(name, scores, baseline=BASELINES.get(name, "blind"))
     errors = report["calibration"]
-    title = f"calibration: expected error {100 * errors['ece']:.1f} %"
-    console.print(calibration_table(title, errors))
+    yield calibration_table(f"calibration: expected error {100 * errors['ece']:.1f} %", errors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-blind", action="store_true", help="do not ask without the video")
     parser.add_argument("--no-captions", action="store_true", help="do not caption")
     parser.add_argument("--processes", type=int, default=default_processes())
+    parser.add_argument("--markdown", action="store_true", help="tables for a document")
     parser.add_argument("--rows", type=Path, help="file of scores, to stop and go on")
     return parser
 

@@ -25,7 +25,7 @@ from timevlm.training.evaluate_clips import (
     load_clips,
     summarize_findings,
 )
-from timevlm.training.evaluate_tables import percent, report_console
+from timevlm.training.evaluate_tables import percent, print_tables
 
 DEFAULT_CLIPS = Path(__file__).resolve().parent.parent / ".." / "shared" / "clips"
 
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="SLUG", help="these clips alone")
     parser.add_argument("--fps", type=float, default=4.0)
     parser.add_argument("--max-frames", type=int, default=1500)
+    parser.add_argument("--markdown", action="store_true", help="tables for a document")
     args = parser.parse_args()
     started = time.perf_counter()
     findings = ClipFindings()
@@ -53,9 +54,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     scores = summarize_findings(findings)
-    console = report_console()
-    console.print(_scores(scores))
-    console.print(_failures(findings))
+    print_tables((_scores(scores), _failures(findings)), markdown=args.markdown)
     report = {"model": vlm.name, "fingerprint": vlm.fingerprint, "fps": args.fps, "scores": scores}
     report |= {"lines": findings.lines, "seconds": round(time.perf_counter() - started, 1)}
     print(json.dumps(report))

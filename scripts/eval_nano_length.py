@@ -21,7 +21,7 @@ from timevlm import TimeVLM
 from timevlm.errors import TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.evaluate_length import LENGTHS, LengthConfig, evaluate_lengths
-from timevlm.training.evaluate_tables import report_console, score_table
+from timevlm.training.evaluate_tables import print_tables, score_table
 from timevlm.training.evaluate_workers import default_processes
 
 
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--min-videos", type=int, default=2, help="videos a length, at least")
     parser.add_argument("--fps", type=float, default=1.0)
     parser.add_argument("--processes", type=int, default=default_processes())
+    parser.add_argument("--markdown", action="store_true", help="tables for a document")
     parser.add_argument("--rows", type=Path, help="file of scores, to stop and go on")
     args = parser.parse_args()
     started = time.perf_counter()
@@ -60,8 +61,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     report["seconds"] = round(time.perf_counter() - started, 1)
-    for table in _tables(report):
-        report_console().print(table)
+    print_tables(_tables(report), markdown=args.markdown)
     print(json.dumps(report))
     return 0
 

@@ -8,7 +8,7 @@ A document marks a place with two comments, and all between them is replaced:
     <!-- bench lcr -->
     <!-- end -->
 
-The name is the file's "bench", the text its "page" (see `_bench.finish`). A file whose bench has no
+The name is the file's "bench", the text its "page" (see `_bench.Parts`). A file whose bench has no
 place, and a place whose comment is not closed, are errors; nothing is written then.
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.table import Table
 
 from tests.helpers import tiny_vlm
 from tests.training.worker_tasks import open_double, open_fail
@@ -44,7 +45,7 @@ from timevlm.training.evaluate_scores import (
     summarize,
     tables_of,
 )
-from timevlm.training.evaluate_tables import calibration_table, score_table
+from timevlm.training.evaluate_tables import as_markdown, calibration_table, score_table
 from timevlm.training.evaluate_workers import Ledger, map_items
 
 
@@ -345,3 +346,12 @@ def test_findings_are_summed_up_by_kind():
 def some_clip() -> Clip:
     slug = next(iter(CLIP_LABELS))
     return Clip(slug=slug, path=Path("a.mp4"), label=CLIP_LABELS[slug], questions=())
+
+
+def test_a_table_as_markdown_has_its_title_rules_and_every_row():
+    table = Table(title="cost")
+    table.add_column("")
+    table.add_column("s", justify="right")
+    table.add_row("a", "1.5")
+    table.add_row("b", "-")
+    assert as_markdown(table) == "cost:\n\n|  | s |\n| --- | ---: |\n| a | 1.5 |\n| b | - |"

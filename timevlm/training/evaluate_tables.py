@@ -1,5 +1,6 @@
 """Reports as tables for people; the numbers themselves are printed as JSON beside them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,25 @@ def report_console() -> Console:
     """Standard output: as wide as the terminal, and wide enough for the tables in a file."""
     console = Console()
     return console if console.is_terminal else Console(width=_FILE_COLUMNS)
+
+
+def print_tables(tables: Iterable[Table], *, markdown: bool = False) -> None:
+    """Tables on standard output, drawn with lines or, for a document, as Markdown."""
+    console = report_console()
+    for table in tables:
+        if markdown:
+            print(f"{as_markdown(table)}\n")
+        else:
+            console.print(table)
+
+
+def as_markdown(table: Table) -> str:
+    """A table of plain text as Markdown: its title, a line for its names, a line a row."""
+    rules = ["---:" if column.justify == "right" else "---" for column in table.columns]
+    names = [str(column.header) for column in table.columns]
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    written = "\n".join(f"| {' | '.join(map(str, line))} |" for line in (names, rules, *rows))
+    return f"{table.title}:\n\n{written}" if table.title else written
 
 
 def percent(value: float | None, digits: int = 1) -> str:
