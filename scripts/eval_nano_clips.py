@@ -36,7 +36,7 @@ def main() -> int:
     folder = Path(os.environ.get("TIMEVLM_CLIPS_DIR", DEFAULT_CLIPS))
     parser.add_argument("--clips", type=Path, default=folder, help="folder with index.json")
     parser.add_argument("--only", nargs="+", metavar="SLUG", help="these clips alone")
-    parser.add_argument("--fps", type=float, default=4.0)
+    parser.add_argument("--fps", type=float, default=2.0, help="nano was trained with up to 2")
     parser.add_argument("--max-frames", type=int, default=1500)
     parser.add_argument("--markdown", action="store_true", help="tables for a document")
     args = parser.parse_args()

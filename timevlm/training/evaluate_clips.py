@@ -136,7 +136,7 @@ def load_clips(folder: Path) -> list[Clip]:
 
 
 def evaluate_clips(
-    vlm: TimeVLM, clips: Sequence[Clip], *, fps: float = 4.0, max_frames: int = 1500
+    vlm: TimeVLM, clips: Sequence[Clip], *, fps: float = 2.0, max_frames: int = 1500
 ) -> Iterator[tuple[Clip, ClipFindings]]:
     """Ask about one clip after the other; the findings grow with every step.
 
