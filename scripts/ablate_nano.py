@@ -35,6 +35,7 @@ def main() -> int:
         "--keep-layers", action="store_true", help="begin with the LLM's layers too, not TransV's"
     )
     parser.add_argument("--level", default="basic", choices=list(LEVELS), help="that of --start")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--videos", type=int, default=20, help="validation videos")
     parser.add_argument("--cost-frames", type=int, default=512, help="length of the timed video")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants alone")
@@ -50,6 +51,7 @@ def main() -> int:
             minutes=args.minutes,
             keep_layers=args.keep_layers,
             level=args.level,
+            peak_rate=args.rate,
             num_videos=args.videos,
             cost_frames=args.cost_frames,
         )
