@@ -51,6 +51,7 @@ def main() -> int:
             num_videos=args.videos,
             turns_per_video=args.turns,
             max_frames=args.max_frames,
+            long_share=args.long_share,
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
@@ -117,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="begin with single scenes, which a model that has learnt to look things up can skip",
+    )
+    parser.add_argument(
+        "--long-share", type=float, default=0.25, help="of the videos, where long ones are allowed"
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
     parser.add_argument(
