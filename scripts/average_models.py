@@ -10,6 +10,7 @@ little elsewhere; between the two lie models that have most of the gain and hard
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -62,8 +63,13 @@ def main() -> int:
             raise InputError(f"{args.out} exists; give a new folder with --out")
         weights, metadata = read_weights(args.first)
         mixed = average(weights, read_weights(args.second)[0], args.share)
-        shutil.copytree(args.first, args.out, ignore=shutil.ignore_patterns(WEIGHTS, "*.md"))
-        save_file(mixed, args.out / WEIGHTS, metadata)
+        partial = args.out.with_name(f".{args.out.name}.{os.getpid()}")
+        try:
+            shutil.copytree(args.first, partial, ignore=shutil.ignore_patterns(WEIGHTS, "*.md"))
+            save_file(mixed, partial / WEIGHTS, metadata)
+            os.replace(partial, args.out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except TimeVLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -353,5 +353,5 @@ def test_a_table_as_markdown_has_its_title_rules_and_every_row():
     table.add_column("")
     table.add_column("s", justify="right")
     table.add_row("a", "1.5")
-    table.add_row("b", "-")
-    assert as_markdown(table) == "cost:\n\n|  | s |\n| --- | ---: |\n| a | 1.5 |\n| b | - |"
+    table.add_row("b|c", "-")
+    assert as_markdown(table) == "cost:\n\n|  | s |\n| --- | ---: |\n| a | 1.5 |\n| b\\|c | - |"

@@ -30,7 +30,8 @@ def as_markdown(table: Table) -> str:
     rules = ["---:" if column.justify == "right" else "---" for column in table.columns]
     names = [str(column.header) for column in table.columns]
     rows = zip(*(column.cells for column in table.columns), strict=True)
-    written = "\n".join(f"| {' | '.join(map(str, line))} |" for line in (names, rules, *rows))
+    body = ([str(cell).replace("|", r"\|") for cell in row] for row in rows)
+    written = "\n".join(f"| {' | '.join(line)} |" for line in (names, rules, *body))
     return f"{table.title}:\n\n{written}" if table.title else written
 
 
