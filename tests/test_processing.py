@@ -51,6 +51,17 @@ def test_video_is_its_frames_in_a_row(processor):
     assert processor.video_ids([]) == ([], [])
 
 
+@pytest.mark.parametrize("seconds", [0.0, 12.5, 100.0, 1234.5, 36000.0])
+def test_a_space_makes_the_tokens_of_every_frame_even(processor, seconds):
+    even = TimeVLMProcessor(processor.tokenizer, tokens_per_frame=4, even_timestamps=True)
+    ids, frame_index = even.video_ids([seconds, seconds + 0.1])
+    assert len(ids) % 4 == 0
+    assert frame_index == [0] * (len(ids) // 2) + [1] * (len(ids) // 2)
+    assert even.decode(even.frame_ids(seconds)).strip() == f"<{seconds:.1f}s>"
+    (stamp,) = processor.timestamp_ids([seconds])
+    assert even.frame_ids(seconds)[-4 - len(stamp) : -4] == stamp
+
+
 def test_ten_thousand_frames_take_under_half_a_second(processor):
     seconds = np.arange(10_000) * 3.6
     durations = []

@@ -28,6 +28,7 @@ class TimeVLMConfig(PreTrainedConfig):
     time_embedding: bool = False  # and the digits of their frame's time
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
+    interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
     frame_token_id: int = 5  # stands for one vision token in the ids
     prefix_length: int = 2  # text tokens before the video
     default_fps: float = 1.0  # frames a second when the caller names no rate

@@ -29,6 +29,7 @@ from timevlm.llm.state import HybridState, compact_rows, valid_mask
 from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
+from timevlm.vision.order import interlaced_order, reorder
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
 from timevlm.vision.times import TimeEmbedding
@@ -153,6 +154,10 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         merged, sizes, averaged = self._merge(
             patches, torch.cat(carried, dim=-1) if carried else None
         )
+        if self.config.interlaced_order:
+            order = interlaced_order(merged, sizes)
+            merged, sizes = reorder(merged, order), reorder(sizes, order)
+            averaged = reorder(averaged, order) if carried else None
         parts = list(averaged.split(widths, dim=-1)) if carried else []
         features = self.projector(merged)
         if self.places is not None:

@@ -40,8 +40,9 @@ class TimeVLMProcessor(ProcessorMixin):
     """Turns videos, questions and answers into token ids and back.
 
     `tokens_per_frame` is how many places of the sequence a frame fills; `timestamp_decimals`
-    records the form of the times and must be 1. Raises InputError for other values, or for a
-    tokenizer without the chat's special tokens.
+    records the form of the times and must be 1. With `even_timestamps` a timestamp of an odd number
+    of tokens gets a space in front, so that dropping every second token treats all frames alike.
+    Raises InputError for other values, or for a tokenizer without the chat's special tokens.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TimeVLMProcessor(ProcessorMixin):
         # transformers restores only arguments that could be positional, so there is no bare `*`
         tokens_per_frame: int,
         timestamp_decimals: int = 1,
+        even_timestamps: bool = False,
     ) -> None:
         super().__init__(tokenizer)
         if tokens_per_frame < 1:
@@ -60,12 +62,17 @@ class TimeVLMProcessor(ProcessorMixin):
             )
         self.tokens_per_frame = tokens_per_frame
         self.timestamp_decimals = timestamp_decimals
+        self.even_timestamps = even_timestamps
         self.pad_token_id = self._special_id(PAD_TOKEN)
         self.bos_token_id = self._special_id(BOS_TOKEN)
         self.user_token_id = self._special_id(USER_TOKEN)
         self.assistant_token_id = self._special_id(ASSISTANT_TOKEN)
         self.end_token_id = self._special_id(END_TOKEN)
         self.frame_token_id = self._special_id(FRAME_TOKEN)
+        if even_timestamps and len(self._plain(" ")) != 1:
+            raise InputError(
+                "even_timestamps needs a tokenizer in which a space is one token; leave it off"
+            )
 
     @property
     def model_input_names(self) -> list[str]:
@@ -120,10 +127,11 @@ class TimeVLMProcessor(ProcessorMixin):
         pixels = [self.frame_token_id] * self.tokens_per_frame
         ids: list[int] = []
         frame_index: list[int] = []
+        space = self._plain(" ") if self.even_timestamps else []
         for index, stamp in enumerate(self.timestamp_ids(seconds)):
-            ids += stamp
-            ids += pixels
-            frame_index += [index] * (len(stamp) + self.tokens_per_frame)
+            before = space if len(stamp) % 2 else []
+            ids += [*before, *stamp, *pixels]
+            frame_index += [index] * (len(before) + len(stamp) + self.tokens_per_frame)
         return ids, frame_index
 
     def prompt_ids(self, question: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:

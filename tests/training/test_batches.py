@@ -6,10 +6,8 @@ import torch
 from timevlm.errors import InputError
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.spec import VideoSpec
-from timevlm.training.batches import SHORT_FRAMES, BatchConfig, asked_looks, sample_videos
-from timevlm.training.kinds import FULL
+from timevlm.training.batches import SHORT_FRAMES, BatchConfig, sample_videos
 from timevlm.training.loop import CURRICULUM, WHOLE_AFTER, curriculum_config
-from timevlm.training.turns import Turn
 
 
 @pytest.mark.parametrize(("level", "kind"), [("basic", VideoSpec), ("full", FullVideo)])
@@ -51,14 +49,6 @@ def test_videos_grow_from_single_scenes_to_long_ones():
     assert curriculum_config(batches, 0.0, ()) == batches
     short = BatchConfig(num_videos=4)
     assert curriculum_config(short, 0.7) == short
-
-
-def test_looks_are_asked_for_in_the_words_of_the_level():
-    turn = Turn(family="size", prompt="What size is the cyan ring?", answer="small")
-    asked = asked_looks(turn, FULL)
-    names = (*FULL.shapes, *FULL.colours)
-    assert [name for name, found in zip(names, asked, strict=True) if found] == ["ring", "cyan"]
-    assert not any(asked_looks(turn))  # not a family of level basic
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,19 @@ def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_p
     assert (model.times.weight.norm(dim=0) > 0).all()
 
 
+@pytest.mark.parametrize("level", ["basic", "full"])
+def test_training_further_brings_todays_order_of_tokens(level, tmp_path):
+    save_tiny(tmp_path)
+    model, processor = build_nano(tmp_path, level)
+    assert not tiny_model().config.interlaced_order
+    assert model.config.interlaced_order
+    assert processor.even_timestamps
+    export_nano(model, processor, tmp_path / "export")
+    loaded, again = load_model(tmp_path / "export", dtype=torch.float32)
+    assert loaded.config.interlaced_order
+    assert again.even_timestamps
+
+
 def test_a_start_must_be_a_model(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json"):
         build_nano(tmp_path)

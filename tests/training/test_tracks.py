@@ -8,18 +8,18 @@ from timevlm.llm.config import TransV
 from timevlm.llm.state import state_tensors
 from timevlm.llm.transv import kept_counts
 from timevlm.synth.palette import COLOURS, SHAPES
-from timevlm.training.batches import BatchConfig, asked_looks, make_batch, sample_videos
+from timevlm.training.batches import BatchConfig, make_batch, sample_videos
 from timevlm.training.kinds import BASIC, MOVE_SIZE
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective, track_layer
 from timevlm.training.tracks import (
+    FULLY_SHOWN,
     MOVE_SCALE,
     TrackHead,
     drop_as_read,
-    lookup_loss,
     track_targets,
+    wanted_tokens,
 )
-from timevlm.training.turns import Turn
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=3, max_frames=6)
 TRACK_SIZES = BASIC.track_sizes
@@ -116,44 +116,21 @@ def looks_of(*tokens: tuple[str, str] | None) -> torch.Tensor:
     return targets
 
 
-@pytest.mark.parametrize(
-    ("prompt", "answer", "expected"),
-    [
-        ("What colour is the ring?", "red", 0.5),
-        ("Which shape is red?", "ring", 0.5),
-        ("What does the ring do?", "moves left", 0.5 + 0.2),
-        ("What colour is the object that spins?", "red", 0.5 + 0.1),
-    ],
-)
-def test_lookups_are_the_attention_on_the_object_asked_for(prompt, answer, expected):
-    targets = looks_of(("red", "ring"), ("blue", "ring"), ("red", "star"), None)
-    ranking = torch.tensor([[0.5, 0.2, 0.1, 0.05]])  # the rest falls on text
-    asked = torch.tensor([asked_looks(Turn(family="colour", prompt=prompt, answer=answer))])
-    loss = lookup_loss(ranking, targets, asked)
-    assert float(loss) == pytest.approx(-torch.tensor(expected + 1e-4).log().item(), abs=1e-5)
-
-
-def test_rows_about_no_one_object_ask_for_nothing():
-    turn = Turn(family="order", prompt="What comes after the red ring?", answer="a blue star")
-    assert not any(asked_looks(turn))
-    targets = looks_of(("red", "ring"))
-    nothing = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(turn)]))
-    absent = Turn(family="colour", prompt="What colour is the star?", answer="green")
-    unseen = lookup_loss(torch.ones(1, 1), targets, torch.tensor([asked_looks(absent)]))
-    assert float(nothing) == float(unseen) == 0.0
-
-
-@pytest.mark.parametrize("family", ["caption", "count"])
-def test_rows_about_everything_want_even_attention_on_the_objects(family):
-    asked = torch.tensor([asked_looks(Turn(family=family, prompt="p", answer="a"))])
-    assert bool(asked.all())
-    targets = looks_of(("red", "ring"), None, ("blue", "star"), None)
-    even = lookup_loss(torch.tensor([[0.5, 0.0, 0.5, 0.0]]), targets, asked)
-    assert float(even) == pytest.approx(0.0, abs=1e-5)
-    one_sided = lookup_loss(torch.tensor([[0.99, 0.0, 0.01, 0.0]]), targets, asked)
-    beside = lookup_loss(torch.tensor([[0.25, 0.5, 0.25, 0.0]]), targets, asked)
-    assert float(one_sided) > float(beside) > 0.5
-    assert float(lookup_loss(torch.ones(1, 1), looks_of(None), asked)) == 0.0
+def test_a_token_shows_an_object_by_its_share_of_the_patches():
+    full, half, small = (share * looks_of(("red", "ring"), None) for share in (1.0, 0.5, 0.1))
+    targets = torch.cat([full, half, small])
+    asked = torch.zeros(3, len(SHAPES) + len(COLOURS), dtype=torch.bool)
+    anything = wanted_tokens(targets, asked)
+    asked[:, SHAPES.index("ring")] = True
+    ring = wanted_tokens(targets, asked)
+    asked[:, len(SHAPES) + list(COLOURS).index("red")] = True
+    red_ring = wanted_tokens(targets, asked)
+    expected = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.1 / FULLY_SHOWN, 0.0]])
+    for wanted in (anything, ring, red_ring):
+        torch.testing.assert_close(wanted, expected)
+    asked[:, SHAPES.index("ring")] = False
+    asked[:, SHAPES.index("star")] = True
+    assert not bool(wanted_tokens(targets, asked).any())
 
 
 @pytest.mark.parametrize("transv", [(UNIFORM, ATTENTION), (UNIFORM,)])

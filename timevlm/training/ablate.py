@@ -182,7 +182,11 @@ def build_variant(
     shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(names)}
     missing = model.load_state_dict(shared, strict=False)
     assert not missing.unexpected_keys, missing.unexpected_keys
-    processor = TimeVLMProcessor(start.processor.tokenizer, tokens_per_frame=tokens)
+    processor = TimeVLMProcessor(
+        start.processor.tokenizer,
+        tokens_per_frame=tokens,
+        even_timestamps=start.processor.even_timestamps,
+    )
     return model, processor
 
 

@@ -20,7 +20,8 @@ from timevlm.synth.long import sample_long_video
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.training.kinds import BASIC, Kinds, Level, kinds_of
+from timevlm.training.kinds import Kinds, Level, kinds_of
+from timevlm.training.lookups import Lookups, lookups_of
 from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens
 from timevlm.training.turns import Turn, make_turns
 
@@ -83,8 +84,7 @@ class Batch:
 
     pixels uint8 (sum of frames, 3, H, W); video_ids (V, Lv), video_lengths (V,);
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
-    rank_index (R,) place of the last prompt token; asked (R, shapes + colours) bool: what the
-    object that a row asks for looks like, as far as its text says; none where it asks for no one;
+    rank_index (R,) place of the last prompt token; lookups: where the R answers are to be seen;
     frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,); phrases: the words
     of captions and what they tell of.
     """
@@ -97,7 +97,7 @@ class Batch:
     labels: Tensor
     text_lengths: Tensor
     rank_index: Tensor
-    asked: Tensor
+    lookups: Lookups
     frame_seconds: Tensor
     frame_counts: Tensor
     phrases: PhraseTokens
@@ -181,7 +181,7 @@ def encode_turns(
     videos = [processor.video_ids(s.timestamps)[0] for s in samples]
     rng = random.Random(f"rows:{seed}:{samples[0].spec.seed}")
     rows: list[tuple[int, list[int], int]] = []
-    asked: list[list[bool]] = []
+    asked: list[Turn] = []
     phrases = []
     for v, sample in enumerate(samples):
         turns = make_turns(
@@ -193,7 +193,7 @@ def encode_turns(
                 earlier = rng.choice(turns[1:] or turns)
                 history = [(earlier.prompt, earlier.answer)]
             rows.append((v, *_encode_row(processor, turn, history)))
-            asked.append(asked_looks(turn, config.kinds))
+            asked.append(turn)
             if turn.family == "caption":
                 found = caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
                 phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
@@ -211,22 +211,11 @@ def encode_turns(
         labels=torch.where(is_answer, text_ids, IGNORE_INDEX),
         text_lengths=text_lengths,
         rank_index=prompt_lengths - 1,
-        asked=torch.tensor(asked),
+        lookups=lookups_of(asked, config.kinds),
         frame_counts=torch.tensor([len(s.seconds) for s in samples]),
         frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
         phrases=phrase_tokens(phrases, config.kinds),
     )
-
-
-def asked_looks(turn: Turn, kinds: Kinds = BASIC) -> tuple[bool, ...]:
-    """Which shapes and colours the one object has that a turn asks for; all False for no one.
-
-    All True for a turn that needs every object, such as a caption.
-    """
-    if turn.family in kinds.one_object_families:
-        return kinds.looks_named(f"{turn.prompt} {turn.answer}")
-    needs_all = turn.family in kinds.every_object_families
-    return (needs_all,) * (len(kinds.shapes) + len(kinds.colours))
 
 
 def _encode_row(

@@ -33,8 +33,6 @@ class Kinds:
     cameras: tuple[str, ...]  # what the camera does at the time
     lights: tuple[str, ...]
     transitions: tuple[str, ...]
-    # Families whose questions are about one object that their text (with the answer) describes.
-    one_object_families: frozenset[str]
     # Families that are about all objects: none of them may be dropped before the answer.
     every_object_families: frozenset[str]
 
@@ -85,7 +83,6 @@ BASIC = Kinds(
     cameras=(),
     lights=(),
     transitions=(),
-    one_object_families=frozenset({"colour", "shape", "motion", "when", "grounding", "needle"}),
     every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -98,7 +95,6 @@ FULL = Kinds(
     cameras=tuple(full.CAMERA_MOVES),
     lights=tuple(full.LIGHT_CHANGES),
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
-    one_object_families=BASIC.one_object_families | {"size", "pattern"},
     every_object_families=BASIC.every_object_families,
 )
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}

@@ -104,8 +104,8 @@ WHOLE_AFTER = 0.9  # of the time: from then on videos are as long as they may be
 
 ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
-LOOKUP_WEIGHT = 0.5  # of the loss of not attending to the object asked for
-PHRASE_WEIGHT = 0.2  # of the same in captions, whose every word asks
+LOOKUP_WEIGHT = 0.5  # of the loss of not attending to where the answer is to be seen
+PHRASE_WEIGHT = 0.4  # of the same in captions, whose every word asks
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 

@@ -39,7 +39,9 @@ def build_processor(level: Level = "basic") -> TimeVLMProcessor:
     """Tokenizer over a level's words and the tasks' prompts, with byte fallback."""
     texts = [*vocabulary_texts(level), CAPTION_PROMPT, grounding_prompt("a")]
     texts.append("Yes. No. What? How, When")
-    return TimeVLMProcessor(build_tokenizer(texts), tokens_per_frame=TOKENS_PER_FRAME)
+    return TimeVLMProcessor(
+        build_tokenizer(texts), tokens_per_frame=TOKENS_PER_FRAME, even_timestamps=True
+    )
 
 
 def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLMConfig:
@@ -89,6 +91,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         place_embedding=True,
         change_embedding=True,
         time_embedding=True,
+        interlaced_order=True,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -107,6 +110,8 @@ def build_nano(
     start_from: Path | None = None, level: Level = "basic"
 ) -> tuple[TimeVLMForConditionalGeneration, TimeVLMProcessor]:
     """An untrained nano and its processor, or a saved one in float32, ready to be trained further.
+
+    Frames' tokens get today's order, whichever the saved model was trained with.
 
     A saved model of a level with fewer words keeps what it knows: its rows of the tables of tokens
     go to the same tokens, and the rows of words that are new to it are drawn as at first.
@@ -143,6 +148,7 @@ def _saved_nano(
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
     if known == wanted and model.times is not None and model.changes is not None:
+        model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
     lost = sorted(known.keys() - wanted.keys())
     if lost:
@@ -150,7 +156,9 @@ def _saved_nano(
             f"the model in {folder} knows {len(lost)} words that level {level} has not, such as "
             f"{lost[0]!r}; train it on the level that it is from, or start from nothing"
         )
-    processor = TimeVLMProcessor(processor.tokenizer, tokens_per_frame=saved.tokens_per_frame)
+    processor = TimeVLMProcessor(
+        processor.tokenizer, tokens_per_frame=saved.tokens_per_frame, even_timestamps=True
+    )
     return _enlarged(model, known, processor, level), processor
 
 
@@ -170,6 +178,7 @@ def _enlarged(
         "frame_token_id": processor.frame_token_id,
         "change_embedding": True,
         "time_embedding": True,
+        "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",
         "choice_temperature": 1.0,  # of other questions

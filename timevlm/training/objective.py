@@ -131,8 +131,9 @@ class AnswerObjective(nn.Module):
             predicted[rows, :width] = best
             if seen is not None and out.state.ranking is not None:
                 tokens, seconds = (each[batch.row_video[rows]] for each in seen)
-                asked = batch.asked[rows]
-                lookup = lookup + lookup_loss(out.state.ranking, tokens, asked, self.kinds)
+                asked = batch.lookups.of_rows(rows)
+                looked = lookup_loss(out.state.ranking, tokens, seconds, asked, self.kinds)
+                lookup = lookup + looked
                 phrases = batch.phrases.of_rows(rows)
                 if len(phrases.rows):
                     told = told + self._told(inputs[0], out.state.kept, (tokens, seconds), phrases)

@@ -15,12 +15,14 @@ from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
 from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
+from timevlm.training.lookups import Lookups
 from timevlm.training.phrases import PhraseTokens, inside_spans
 
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
 MOVE_SCALE, MOVE_WEIGHT = 8.0, 4.0
-MIN_SHOWN = 0.3  # share of a token's patches from which on it shows an object
+FULLY_SHOWN = 0.5  # share of a token's patches that makes it a token of an object
+MIN_SHOWN = 0.3  # how far a token has to show an object to be one to look at
 
 
 class TrackHead(nn.Module):
@@ -69,28 +71,40 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
 
 
-def lookup_loss(ranking: Tensor, targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
-    """Sum over rows of -log of the attention that falls on tokens of the object asked for.
+def lookup_loss(
+    ranking: Tensor, targets: Tensor, seconds: Tensor, asked: Lookups, kinds: Kinds = BASIC
+) -> Tensor:
+    """Sum over rows of -log of the attention on what the answer is to be seen in.
 
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
-    gives them, after merging and dropping; asked (R, shapes + colours) bool. Rows that ask for no
-    one object, or for one that no token shows, count nothing. Rows that ask for all there is want
-    their attention spread evenly over the objects, so that none of them is dropped: they count how
-    far it is from that (Kullback-Leibler).
+    gives them, after merging and dropping, and seconds (R, >= T) of the same tokens. Every span
+    wants attention of its own, on the objects whose looks the turn names or, if it names none, on
+    any token. Rows that need every object want their attention even over those: they count how far
+    it is from that (Kullback-Leibler). What no token shows counts nothing.
     """
-    wanted = wanted_tokens(targets[:, : ranking.shape[1]], asked, kinds)
-    shown = asked.any(dim=1) & (wanted.amax(dim=1) > MIN_SHOWN)
-    one, every = shown & ~asked.all(dim=1), shown & asked.all(dim=1)
-    found = (ranking * wanted).sum(dim=1)[one]
-    even = wanted[every] / wanted[every].sum(dim=1, keepdim=True)
-    missed = even * ((even + 1e-4).log() - (ranking[every] + 1e-4).log())
-    return missed.sum() - (found + 1e-4).log().sum()
+    targets, seconds = targets[:, : ranking.shape[1]], seconds[:, : ranking.shape[1]]
+    fits = wanted_tokens(targets, asked.looks, kinds)
+    any_token = ~asked.looks.any(dim=1) & ~asked.every
+    fits = torch.where(any_token[:, None], 1.0, fits)
+    num_spans = asked.spans.shape[1]
+    inside = inside_spans(
+        seconds.repeat_interleave(num_spans, dim=0), asked.spans.flatten(0, 1)
+    ).unflatten(0, (-1, num_spans))
+    wanted = fits[:, None] * inside
+    shown = wanted.amax(dim=2) > MIN_SHOWN
+    found = -((ranking[:, None] * wanted).sum(dim=2) + 1e-4).log()
+    one = (found * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+    whole = wanted.amax(dim=1)
+    even = whole / whole.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    missed = (even * ((even + 1e-4).log() - (ranking + 1e-4).log())).sum(dim=1)
+    return torch.where(asked.every, missed * shown.any(dim=1), one).sum()
 
 
 def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
     """How far each token shows the object asked for: targets (R, T, K), asked (R, looks) -> (R, T).
 
-    Where no shape (or no colour) is named, any will do, but no background.
+    That is 1 from half of the token's patches on. Where no shape (or no colour) is named, any will
+    do, but no background.
     """
     num_shapes, num_colours = len(kinds.shapes), len(kinds.colours)
     shapes = targets[..., :num_shapes]
@@ -101,7 +115,8 @@ def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tenso
     ):
         fits = (looks * named[:, None]).sum(dim=-1)
         wanted = wanted * torch.where(named.any(dim=1, keepdim=True), fits, looks.sum(dim=-1))
-    return wanted
+    # Both factors hold the share of the object's patches: their root is that share.
+    return (wanted.sqrt() / FULLY_SHOWN).clamp(max=1.0)
 
 
 def phrase_loss(

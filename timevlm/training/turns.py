@@ -37,11 +37,16 @@ _MARKS = re.compile(TIMESTAMP_PATTERN)
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One prompt with its answer, as text."""
+    """One prompt with its answer, as text.
+
+    The answer is to be seen in the frames from the first to the last of each of `spans` (seconds);
+    no spans: nowhere.
+    """
 
     family: str
     prompt: str
     answer: str
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 def frame_span(
@@ -78,7 +83,16 @@ def question_turn(question: Question, frame_seconds: Sequence[float], shift: flo
         family=question.family,
         prompt=_shifted(question_prompt(question.text), frames, shift, "shown"),
         answer=_shifted(normalize_answer(question.answer), frames, shift, "from"),
+        spans=_shown_spans(question.answer_spans, frame_seconds, shift),
     )
+
+
+def _shown_spans(
+    spans: Sequence[tuple[float, float]], frame_seconds: Sequence[float], shift: float
+) -> tuple[tuple[float, float], ...]:
+    """Spans of the world's times as presentation times of their first and last frames."""
+    moved = [(start + shift, end + shift) for start, end in spans]
+    return tuple(spans_on_frames(moved, frame_seconds))
 
 
 def _shifted(
@@ -95,9 +109,9 @@ def grounding_turn(
     text: str, spans: Sequence[tuple[float, float]], frame_seconds: Sequence[float], shift: float
 ) -> Turn:
     """A grounding query as a turn."""
-    moved = [(start + shift, end + shift) for start, end in spans]
-    answer = format_spans(spans_on_frames(moved, frame_seconds))
-    return Turn(family="grounding", prompt=grounding_prompt(text), answer=answer)
+    shown = _shown_spans(spans, frame_seconds, shift)
+    answer = format_spans(shown)
+    return Turn(family="grounding", prompt=grounding_prompt(text), answer=answer, spans=shown)
 
 
 def caption_turn(spec: VideoSpec, frame_seconds: Sequence[float], shift: float) -> Turn:
@@ -107,7 +121,12 @@ def caption_turn(spec: VideoSpec, frame_seconds: Sequence[float], shift: float) 
         first, last = frame_span(start + shift, end + shift, frame_seconds)
         if frame_seconds[first] >= start + shift - _SLACK:
             lines.append((frame_seconds[first], frame_seconds[last], text))
-    return Turn(family="caption", prompt=CAPTION_PROMPT, answer=format_captions(lines))
+    return Turn(
+        family="caption",
+        prompt=CAPTION_PROMPT,
+        answer=format_captions(lines),
+        spans=((frame_seconds[0], frame_seconds[-1]),),
+    )
 
 
 def make_turns(

@@ -1,0 +1,51 @@
+"""A lesson for what ranks vision tokens: where the answer to a turn is to be seen.
+
+The last token of a prompt decides which vision tokens the deep layers get. The world knows on which
+seconds an answer rests and what the objects in it look like, so that token can be told where to
+look, long before answers alone would teach it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from timevlm.training.kinds import BASIC, Kinds
+from timevlm.training.turns import Turn
+
+_NO_SPAN = (float("inf"), float("-inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookups:
+    """Where R turns want their prompts to look.
+
+    spans (R, S, 2) in seconds, ends included, padded with spans that nothing is in; looks
+    (R, shapes + colours) bool: those that a turn's text names; every (R,) bool: whether it needs
+    all such objects, such as a caption, and not one in each span.
+    """
+
+    spans: Tensor
+    looks: Tensor
+    every: Tensor
+
+    def to(self, device: torch.device | str) -> "Lookups":
+        """The same on a device."""
+        return Lookups(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def of_rows(self, rows: Tensor) -> "Lookups":
+        """Those of the turns (N,)."""
+        return Lookups(spans=self.spans[rows], looks=self.looks[rows], every=self.every[rows])
+
+
+def lookups_of(turns: Sequence[Turn], kinds: Kinds = BASIC) -> Lookups:
+    """What the turns' texts name, on the seconds that their answers rest on."""
+    spans = torch.tensor(_NO_SPAN).repeat(len(turns), max(1, *(len(t.spans) for t in turns)), 1)
+    for row, turn in zip(spans, turns, strict=True):
+        row[: len(turn.spans)] = torch.tensor(turn.spans).reshape(-1, 2)
+    return Lookups(
+        spans=spans,
+        looks=torch.tensor([kinds.looks_named(f"{t.prompt} {t.answer}") for t in turns]),
+        every=torch.tensor([t.family in kinds.every_object_families for t in turns]),
+    )
