@@ -147,7 +147,9 @@ def write_mp4(path: Path, count: int, *, fps: int = 4, seed: int = 0) -> Path:
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    """Every tensor of a training batch by name, those of its captions' phrases included."""
+    """Every tensor of a training batch by name, those of its lookups and phrases included."""
     tensors = dict(vars(batch))
-    phrases = tensors.pop("phrases")
-    return tensors | {f"phrases.{name}": tensor for name, tensor in vars(phrases).items()}
+    for group in ("lookups", "phrases"):
+        parts = vars(tensors.pop(group))
+        tensors |= {f"{group}.{name}": tensor for name, tensor in parts.items()}
+    return tensors

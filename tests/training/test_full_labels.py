@@ -142,8 +142,8 @@ def test_happenings_are_those_of_the_spec():
     assert lights == set(range(len(LIGHT_CHANGES) + 1))
 
 
-def test_patterns_sizes_and_motions_are_those_of_the_object():
-    counted = 0
+def test_patterns_sizes_motions_and_colours_are_those_of_the_object():
+    counted, turned = 0, 0
     for seed in range(15):
         sample = sample_of(sample_video(seed, level="full"), 0.5)
         labels = patch_labels([sample], GRID, outline=False)
@@ -155,15 +155,22 @@ def test_patterns_sizes_and_motions_are_those_of_the_object():
                 FULL.sizes[int(labels.sizes[frame, patch])],
                 FULL.motions[int(labels.motions[frame, patch])],
             )
-            assert found in {(o.shape, o.pattern, o.size, o.motion) for o in scene.objects}
+            same = [o for o in scene.objects if (o.shape, o.pattern, o.size, o.motion) == found]
+            colour, earlier = (
+                int(each[frame, patch]) for each in (labels.colours, labels.earlier_colours)
+            )
+            names = (*FULL.colours[earlier : earlier + 1], FULL.colours[colour])
+            assert any(names == o.colours[: len(names)] for o in same), (names, same)
+            turned += len(names) == 2
             counted += found[1] != "plain"
     assert counted > 100
+    assert turned > 20
 
 
 def test_the_lists_of_a_level_begin_with_those_of_basic():
     basic, full = kinds_of("basic"), kinds_of("full")
     for name in ("shapes", "colours", "sizes", "motions"):
         assert getattr(full, name)[: len(getattr(basic, name))] == getattr(basic, name)
-    assert basic.track_sizes == (9, 9, 4, 10, 7)  # what checkpoints of level basic hold
-    assert full.track_sizes[:5] == (9, 12, 4, 13, 7)
+    assert basic.track_sizes == (9, 9, 4, 10, 9, 7)  # what checkpoints of level basic hold
+    assert full.track_sizes[:6] == (9, 12, 4, 13, 12, 7)
     assert set(full.transitions) == set(TRANSITIONS) - {"cut"}

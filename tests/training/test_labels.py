@@ -17,23 +17,26 @@ def test_patch_labels_equal_a_loop_over_patches():
     seconds = torch.tensor([0.4, 3.3, 6.1, 9.7, 11.9], dtype=torch.float64)
     samples = [VideoSample(spec=sample_video(s), seconds=seconds, shift=0.0) for s in range(4)]
     labels = patch_labels(samples, grid)
-    frame = on_object = 0
+    frame = on_object = has_turned = 0
     for sample in samples:
         for t in seconds.tolist():
             (scene,) = [s for s in sample.spec.scenes if s.start_seconds <= t < s.end_seconds]
             for patch in range(grid * grid):
                 expected = slow_patch(scene.objects, t, patch, grid)
-                shape, colour, size, motion, place, mask = expected
+                shape, colour, size, motion, earlier, place, mask = expected
                 assert int(labels.shapes[frame, patch]) == shape
                 assert int(labels.colours[frame, patch]) == colour
                 assert int(labels.sizes[frame, patch]) == size
                 assert int(labels.motions[frame, patch]) == motion
+                assert int(labels.earlier_colours[frame, patch]) == earlier
+                has_turned += earlier < len(COLOURS)
                 torch.testing.assert_close(labels.places[frame, patch], torch.tensor(place))
                 assert labels.masks[frame, patch].tolist() == mask
                 on_object += shape < len(SHAPES)
             assert sample.spec.scenes[int(labels.scenes[frame])] is scene
             frame += 1
     assert on_object > 10
+    assert has_turned > 0
 
 
 def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
@@ -41,7 +44,7 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
     row, column = divmod(patch, grid)
     y, x = (row + 0.5) / grid, (column + 0.5) / grid
     shape, colour, place = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
-    size, motion = len(SIZES), len(MOTIONS)
+    size, motion, earlier = len(SIZES), len(MOTIONS), len(COLOURS)
     mask = [False] * MASK_SIDE**2
     for item in objects:
         pose = object_poses(object_table([item], 1)[0], torch.tensor(t, dtype=torch.float64))
@@ -52,6 +55,8 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
             shape = SHAPES.index(item.shape)
             colour = list(COLOURS).index(item.colour_at(t))
             size, motion = list(SIZES).index(item.size), list(MOTIONS).index(item.motion)
+            before = item.colours[: item.colours.index(item.colour_at(t))]
+            earlier = list(COLOURS).index(before[0]) if before else len(COLOURS)
             place = [px, py, radius]
         for i in range(MASK_SIDE**2):
             v, u = divmod(i, MASK_SIDE)
@@ -61,7 +66,7 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
             ]
             dx, dy = (torch.tensor([[[p / radius]]]) for p in point)
             mask[i] |= bool(SIGNED_DISTANCE[item.shape](dx, dy) < 0)
-    return shape, colour, size, motion, place, mask
+    return shape, colour, size, motion, earlier, place, mask
 
 
 def test_moves_equal_a_loop_over_earlier_frames():

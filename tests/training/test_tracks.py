@@ -37,10 +37,10 @@ def test_targets_are_probabilities_of_the_labels():
     _, labels = batch_and_labels(tiny_model())
     *parts, moves = track_targets(labels).split((*TRACK_SIZES, MOVE_SIZE), dim=-1)
     assert torch.equal(moves, MOVE_SCALE * labels.moves)
-    for part, wanted in zip(parts[:4], labels[:4], strict=True):
+    for part, wanted in zip(parts[:5], (*labels[:4], labels.earlier_colours), strict=True):
         assert torch.equal(part.argmax(dim=-1), wanted)
         assert torch.equal(part.sum(dim=-1), torch.ones_like(part[..., 0]))
-    assert torch.equal(parts[4].argmax(dim=-1)[:, 0], labels.scenes)
+    assert torch.equal(parts[5].argmax(dim=-1)[:, 0], labels.scenes)
 
 
 @pytest.mark.parametrize(

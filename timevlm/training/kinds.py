@@ -17,7 +17,8 @@ Level = Literal["basic", "full"]
 MAX_SCENES = 6
 MOVE_SIZE = 3
 # What an object is; what happens to the picture. Both in the order of labels and lessons.
-_OBJECT_WEIGHTS = (1.0, 1.0, 1.0, 4.0)  # a motion is harder to see than a picture
+# Motions, and what an object was before, are harder to see than a picture.
+_OBJECT_WEIGHTS = (1.0, 1.0, 1.0, 4.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,11 @@ class Kinds:
     def track_sizes(self) -> tuple[int, ...]:
         """Classes of each lesson of a vision token.
 
-        Shape, colour, size and motion of its object or none; the scene's number, later ones
-        counting as one; at level "full" also pattern, camera, light and transition, or none.
+        Shape, colour, size, motion and earlier colour of its object or none; the scene's number,
+        later ones counting as one; at level "full" also pattern, camera, light and transition, or
+        none.
         """
-        of_object = (self.shapes, self.colours, self.sizes, self.motions)
+        of_object = (self.shapes, self.colours, self.sizes, self.motions, self.colours)
         sizes = [len(names) + 1 for names in of_object]
         sizes.append(MAX_SCENES + 1)
         if self.has_patterns:

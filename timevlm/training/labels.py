@@ -24,7 +24,7 @@ from timevlm.training.kinds import BASIC, FULL, Kinds
 
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
-_NUM_OBJECT_CLASSES = 5  # shape, colour, size, motion, pattern
+_NUM_OBJECT_CLASSES = 6  # shape, colour, size, motion, pattern, earlier colour
 _NUM_HAPPENINGS = 3  # camera, light, transition
 
 
@@ -35,8 +35,9 @@ class PatchLabels(NamedTuple):
     frame's scene, counted from 0; places (N, T, 3): x and y of the object's centre in the frame,
     and its radius; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
     moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
-    patterns (N, T) as shapes; happenings (N, 3): what camera, light and transition do at the time,
-    the last class is nothing. Classes count in the lists of the level's `Kinds`.
+    patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
+    turned another one, the last class is none; happenings (N, 3): what camera, light and transition
+    do at the time, the last class is nothing. Classes count in the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -48,6 +49,7 @@ class PatchLabels(NamedTuple):
     masks: Tensor
     moves: Tensor
     patterns: Tensor
+    earlier_colours: Tensor
     happenings: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
@@ -59,7 +61,7 @@ class PatchLabels(NamedTuple):
 class _Seen:
     """What N frames show of up to S objects each, all on the picture.
 
-    shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 5), those of no object
+    shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 6), those of no object
     last; scenes (N,); happenings (N, 3); runs: (video, scene) of each frame.
     """
 
@@ -86,7 +88,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
     owner, places = _patch_owners(seen, grid)
     moves = _moves(seen).gather(1, owner[..., None].expand(-1, -1, 3))
     of_patch = seen.classes.gather(1, owner[..., None].expand(-1, -1, _NUM_OBJECT_CLASSES))
-    shapes, colours, sizes, motions, patterns = of_patch.unbind(-1)
+    shapes, colours, sizes, motions, patterns, earlier_colours = of_patch.unbind(-1)
     masks = _patch_masks(seen, grid) if outline else torch.empty(*owner.shape, 0)
     return PatchLabels(
         shapes,
@@ -98,6 +100,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
         masks,
         moves,
         patterns,
+        earlier_colours,
         seen.happenings,
     )
 
@@ -105,7 +108,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
 def _nothing(kinds: Kinds) -> list[int]:
     """The classes of no object."""
     of_object = (kinds.shapes, kinds.colours, kinds.sizes, kinds.motions, kinds.patterns)
-    return [len(names) for names in of_object]
+    return [*(len(names) for names in of_object), len(kinds.colours)]
 
 
 def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
@@ -140,12 +143,14 @@ def _scene_at(spec: VideoSpec, seconds: float) -> tuple[int, SceneSpec]:
 
 
 def _basic_classes(item: ObjectSpec, seconds: float) -> list[int]:
+    colour = item.colour_at(seconds)
     return [
         BASIC.shapes.index(item.shape),
-        BASIC.colours.index(item.colour_at(seconds)),
+        BASIC.colours.index(colour),
         BASIC.sizes.index(item.size),
         BASIC.motions.index(item.motion),
         0,
+        len(BASIC.colours) if colour == item.colour else BASIC.colours.index(item.colour),
     ]
 
 
@@ -159,8 +164,11 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
     num_slots = poses.x.shape[1]
     table = torch.tensor([_still_classes(scene) for scene in scenes])[index]
     classes = torch.tensor(_nothing(FULL)).expand(len(index), num_slots + 1, -1).clone()
-    sizes, motions = table[:, :num_slots].unbind(-1)
+    sizes, motions, first_colours = table[:, :num_slots].unbind(-1)
+    has_turned = poses.colour_index != first_colours
+    earlier = torch.where(has_turned, first_colours, len(FULL.colours))
     of_object = (poses.shape_index, poses.colour_index, sizes, motions, poses.pattern_index)
+    of_object += (earlier,)
     classes[:, :-1] = torch.stack(of_object, dim=-1)
     is_lit = shots.gain * (1.0 - shots.white) >= MIN_SEEN
     numbers = {id(scene): i for sample in samples for i, scene in enumerate(sample.spec.scenes)}
@@ -181,11 +189,17 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
 
 
 def _still_classes(scene: FullScene) -> list[list[int]]:
-    """Size and motion of a scene's objects, which do not change with time."""
+    """Size, motion and first colour of a scene's objects, which do not change with time."""
     found = [
-        [FULL.sizes.index(item.size), FULL.motions.index(item.motion)] for item in scene.objects
+        [
+            FULL.sizes.index(item.size),
+            FULL.motions.index(item.motion),
+            FULL.colours.index(item.colour),
+        ]
+        for item in scene.objects
     ]
-    return found + [[len(FULL.sizes), len(FULL.motions)]] * (MAX_OBJECTS_FULL - len(found))
+    nothing = [len(FULL.sizes), len(FULL.motions), len(FULL.colours)]
+    return found + [nothing] * (MAX_OBJECTS_FULL - len(found))
 
 
 def _happenings(

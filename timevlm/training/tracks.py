@@ -64,7 +64,8 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     scenes = labels.scenes.clamp(max=MAX_SCENES)
     of_frame = [scenes, *labels.happenings.unbind(-1)[: len(kinds.happenings)]]
     wide = [each[:, None].expand_as(labels.shapes) for each in of_frame]
-    classes = [labels.shapes, labels.colours, labels.sizes, labels.motions, wide[0]]
+    classes = [labels.shapes, labels.colours, labels.sizes, labels.motions]
+    classes += [labels.earlier_colours, wide[0]]
     classes += [labels.patterns] if kinds.has_patterns else []
     classes += wide[1:]
     parts = [F.one_hot(k, n).float() for k, n in zip(classes, kinds.track_sizes, strict=True)]
