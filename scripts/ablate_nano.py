@@ -6,7 +6,7 @@
 Grids: compression (25 models), mixers (3), tokens (4), pooling (2). Every model starts from the
 trained vision tower, projector and embeddings of --start, with --keep-layers also from the layers
 of its LLM, and trains for --minutes as nano is trained. A run that was killed goes on where it
-stopped, also inside a model.
+stopped, also inside a model. Grid gates (4) trains nothing: it shuts the TransV gates of --start.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from timevlm.training.ablate import (
     build_variant,
     grid_variants,
     run_grid,
+    with_shut_gates,
 )
 
 NANO_PATTERN = "M-*-M-*-"
@@ -87,6 +88,24 @@ def test_average_pooling_is_the_mean_of_cells():
     expected = torch.stack([patches[:, [0, 2]].mean(1), patches[:, [1, 3]].mean(1)], dim=1)
     torch.testing.assert_close(companion, expected[..., :5])
     assert features.shape == (3, 2, 32)
+
+
+def test_gates_are_shut_one_by_one_and_the_start_stays_open(tmp_path):
+    begun = tiny_vlm()
+    with torch.no_grad():
+        begun.model.llm.backbone.alpha.fill_(0.5)
+    config = AblationConfig(grid="gates", minutes=1.0, num_videos=1, cost_frames=16)
+    names = [v.name for v in grid_variants("gates", begun.model.config.llm)]
+    layers = [compression.layer for compression in begun.model.config.llm.transv]
+    assert names == ["as trained", *(f"shut at layer {n}" for n in layers), "all shut"]
+    report = run_grid(begun, config, tmp_path)
+    assert list(report["variants"]) == names
+    assert all(row["steps"] == 0 for row in report["variants"].values())
+    assert begun.model.llm.backbone.alpha.tolist() == [0.5] * len(layers)
+    one = with_shut_gates(begun, (1,))
+    assert one.model.llm.backbone.alpha.tolist() == [0.5, 0.0]
+    assert one.fingerprint != begun.fingerprint
+    assert [v.name for v in grid_variants("gates", LLM)][:1] == ["as trained"]
 
 
 @pytest.mark.slow

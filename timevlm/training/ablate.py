@@ -6,9 +6,11 @@ from the start's, which compares what a trained model can be turned into in minu
 are closed and its projections drawn anew either way. All get the same minutes of nano's own
 training (`loop.answer_phase`: answers, alignment, tracks, and lookups where a variant ranks) on the
 same videos. A variant that is slower a step sees less: that is part of the comparison, and the
-steps are reported.
+steps are reported. Grid "gates" trains nothing: it shuts the transfers of the trained model, one or
+all, to see what they carry.
 """
 
+import copy
 import gc
 import json
 import time
@@ -34,11 +36,11 @@ from timevlm.training.evaluate import EvaluationConfig, evaluate
 from timevlm.training.evaluate_length import LengthConfig, WorldFrames, long_video
 from timevlm.training.evaluate_workers import Ledger
 from timevlm.training.kinds import Level
-from timevlm.training.loop import PhaseConfig, answer_phase
+from timevlm.training.loop import CURRICULUM, PhaseConfig, answer_phase
 from timevlm.training.nano import look_for_alike
 
 KEEPS = (0.4, 0.2, 0.1)
-GRIDS = ("compression", "mixers", "tokens", "pooling")
+GRIDS = ("compression", "mixers", "tokens", "pooling", "gates")
 # What every variant takes over from the model that the grid starts from.
 _SHARED = (
     *("vision.", "projector.", "places.", "changes.", "times."),
@@ -56,6 +58,7 @@ class Variant:
     pattern: str | None = None
     tokens_per_frame: int | None = None
     pooling: str = "tome"
+    shut_gates: tuple[int, ...] | None = None  # of the start's TransV, which is not trained again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,8 @@ def grid_variants(grid: str, llm: HybridConfig) -> list[Variant]:
         return [Variant(name=f"{n} tokens a frame", tokens_per_frame=n) for n in (4, 8, 16, 32)]
     if grid == "pooling":
         return [Variant(name="ToMe"), Variant(name="average pooling", pooling="average")]
+    if grid == "gates":
+        return _gates(llm)
     if grid == "mixers":
         patterns = {
             "hybrid": pattern,
@@ -114,6 +119,16 @@ def grid_variants(grid: str, llm: HybridConfig) -> list[Variant]:
     for keep in KEEPS:
         for first, second in ((places[0] - 1, places[0]), (places[0], places[-1])):
             variants += _compressions(keep, first, second, normalize)
+    return variants
+
+
+def _gates(llm: HybridConfig) -> list[Variant]:
+    """The start as it is, with each of its transfers shut, and with all of them shut."""
+    layers = [compression.layer for compression in llm.transv if compression.transfer]
+    variants = [Variant(name="as trained", shut_gates=())]
+    variants += [Variant(name=f"shut at layer {n}", shut_gates=(i,)) for i, n in enumerate(layers)]
+    if len(layers) > 1:
+        variants.append(Variant(name="all shut", shut_gates=tuple(range(len(layers)))))
     return variants
 
 
@@ -211,6 +226,15 @@ def _equal_width(settings: dict[str, Any], pattern: str) -> dict[str, Any]:
     return {**changed, "intermediate_size": max(1, width)}
 
 
+def with_shut_gates(start: TimeVLM, gates: Sequence[int]) -> TimeVLM:
+    """The start, which stays as it is, with these of its TransV gates at zero."""
+    model = copy.deepcopy(start.model)
+    with torch.no_grad():
+        for gate in gates:
+            model.llm.backbone.alpha[gate].zero_()
+    return TimeVLM(model, start.processor, start.name)
+
+
 def train_variant(
     model: TimeVLMForConditionalGeneration,
     processor: TimeVLMProcessor,
@@ -229,7 +253,9 @@ def train_variant(
         peak_rate=config.peak_rate,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-    answer_phase(model, processor, phase, folder, batches)
+    # Layers that can look things up already need no single scenes first.
+    curriculum = () if config.keep_layers else CURRICULUM
+    answer_phase(model, processor, phase, folder, batches, curriculum)
     with safe_open(str(folder / phase.name / "checkpoint.safetensors"), "pt") as file:
         return int(json.loads(file.metadata()["progress"])["step"])
 
@@ -285,10 +311,15 @@ def run_grid(
 def _measure_variant(
     start: TimeVLM, variant: Variant, config: AblationConfig, folder: Path
 ) -> dict[str, Any]:
-    model, processor = build_variant(start, variant, config.seed, keep_layers=config.keep_layers)
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = train_variant(model, processor, config, folder)
-    vlm = TimeVLM(model, processor, variant.name)
+    if variant.shut_gates is not None:
+        steps, vlm = 0, with_shut_gates(start, variant.shut_gates)
+    else:
+        keep = config.keep_layers
+        model, processor = build_variant(start, variant, config.seed, keep_layers=keep)
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = train_variant(model, processor, config, folder)
+        vlm = TimeVLM(model, processor, variant.name)
+    model = vlm.model
     scored = evaluate(
         vlm,
         EvaluationConfig(
