@@ -96,7 +96,8 @@ def examine() -> Report:
         check_optional("mamba_ssm", "mamba-ssm kernels", 'pip install "timevlm[cuda]"'),
         check_optional("causal_conv1d", "causal-conv1d kernels", 'pip install "timevlm[cuda]"'),
         _cache(),
-        _embedded_model(),
+        _embedded_model("nano", required=True),
+        _embedded_model("nano-full", required=False),
     ]
     return Report(checks=tuple(checks))
 
@@ -248,18 +249,17 @@ def _cache() -> Check:
     return Check(part="cache", status="ok", detail=f"{cache.folder}: {size}")
 
 
-def _embedded_model() -> Check:
-    folder = Path(__file__).resolve().parent / "weights" / "nano"
+def _embedded_model(name: str, required: bool) -> Check:
+    folder = Path(__file__).resolve().parent / "weights" / name
+    part = f"embedded model {name}"
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
         return Check(
-            part="embedded model nano",
+            part=part,
             status="absent",
             detail=f"no weights in {folder}",
             fix=CHECKOUT_FIX,
-            required=True,
+            required=required,
         )
     size = sum(path.stat().st_size for path in weights) / 1e6
-    return Check(
-        part="embedded model nano", status="ok", detail=f"{size:.1f} MB in {folder}", required=True
-    )
+    return Check(part=part, status="ok", detail=f"{size:.1f} MB in {folder}", required=required)
