@@ -52,6 +52,7 @@ def main() -> int:
             turns_per_video=args.turns,
             max_frames=args.max_frames,
             long_share=args.long_share,
+            single_scene_share=args.single_scene_share,
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
@@ -121,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--long-share", type=float, default=0.25, help="of the videos, where long ones are allowed"
+    )
+    parser.add_argument(
+        "--single-scene-share",
+        type=float,
+        default=0.0,
+        help="of the videos, cut down to one scene: most of the world's have a cut",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
     parser.add_argument(

@@ -35,6 +35,15 @@ def test_a_share_of_the_videos_is_long(level):
     assert [s.spec for s in sample_videos(config, 1)] == [s.spec for s in samples]
 
 
+@pytest.mark.parametrize("level", ["basic", "full"])
+def test_a_share_of_the_videos_is_cut_down_to_one_scene(level):
+    whole = sample_videos(BatchConfig(level=level, num_videos=24), 1)
+    assert min(len(s.spec.scenes) for s in whole) > 1
+    cut = sample_videos(BatchConfig(level=level, num_videos=24, single_scene_share=0.5), 1)
+    assert 6 <= sum(len(s.spec.scenes) == 1 for s in cut) <= 18
+    assert {len(s.spec.scenes) for s in cut} > {1, 2}
+
+
 def test_videos_grow_from_single_scenes_to_long_ones():
     batches = BatchConfig(num_videos=4, max_frames=512)
     shares = [i / 200 for i in range(201)]
@@ -52,7 +61,14 @@ def test_videos_grow_from_single_scenes_to_long_ones():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"level": "fuller"}, {"num_videos": 0}, {"long_share": 1.5}, {"max_frames": 0}]
+    "changes",
+    [
+        {"level": "fuller"},
+        {"num_videos": 0},
+        {"long_share": 1.5},
+        {"single_scene_share": -0.1},
+        {"max_frames": 0},
+    ],
 )
 def test_impossible_batches_are_refused(changes):
     with pytest.raises(InputError):

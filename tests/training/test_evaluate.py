@@ -31,7 +31,6 @@ from timevlm.training.evaluate_clips import (
     foreign_questions,
     light_change,
     load_clips,
-    main_colour,
     matched_cuts,
     summarize_findings,
 )
@@ -277,24 +276,6 @@ def test_cuts_are_matched_one_to_one_within_half_a_second():
     lines = [{"answer": [1.0, 5.0], "truth": [1.3]}, {"answer": [], "truth": [7.0]}]
     scores = cut_scores(lines)
     assert scores["precision"] == scores["recall"] == scores["f1"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("rgb", "name"),
-    [
-        ((200, 20, 30), "red"),
-        ((230, 130, 20), "orange"),
-        ((40, 160, 60), "green"),
-        ((40, 80, 220), "blue"),
-        ((120, 120, 124), "grey"),
-        ((5, 5, 5), "black"),
-        ((250, 250, 250), "white"),
-        ((140, 40, 200), "purple"),
-    ],
-)
-def test_the_main_colour_of_a_flat_picture(rgb, name):
-    pixels = torch.tensor(rgb, dtype=torch.uint8)[None, :, None, None].expand(2, 3, 16, 16)
-    assert main_colour(pixels.contiguous()) == name
 
 
 def test_light_changes_where_it_is_seen_to():

@@ -46,6 +46,7 @@ class BatchConfig:
     max_shift_seconds: int = 3600
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
+    single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
 
     def __post_init__(self) -> None:
@@ -55,8 +56,9 @@ class BatchConfig:
                 f"{self.num_videos} videos of at most {self.max_frames} frames with "
                 f"{self.turns_per_video} questions make no batch; give at least 1 of each"
             )
-        if not 0.0 <= self.long_share <= 1.0:
-            raise InputError(f"long_share {self.long_share} is no share; give 0 to 1")
+        for name in ("long_share", "single_scene_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
 
     @property
     def kinds(self) -> Kinds:
@@ -142,8 +144,11 @@ def _sample_frames(
         spec = sample_long_video(seed, num_seconds, split=split, level=config.level)
         return spec, frame_seconds(spec, 1.0)
     spec = sample_video(seed, split=split, level=config.level)
-    if config.max_scenes is not None and config.max_scenes < len(spec.scenes):
-        count = rng.randint(1, config.max_scenes)
+    max_scenes = config.max_scenes
+    if config.single_scene_share and rng.random() < config.single_scene_share:
+        max_scenes = 1
+    if max_scenes is not None and max_scenes < len(spec.scenes):
+        count = rng.randint(1, max_scenes)
         first = rng.randrange(len(spec.scenes) - count + 1)
         spec = crop_scenes(spec, first, count)
     rate = rng.choice(config.frame_rates)

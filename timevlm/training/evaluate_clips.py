@@ -20,6 +20,7 @@ from timevlm.errors import InputError
 from timevlm.memory import VideoMemory
 from timevlm.tasks.text import normalize_answer
 from timevlm.training.evaluate_scores import calibration, interval_iou
+from timevlm.training.main_colour import COLOURS, main_colour
 from timevlm.video.frames import FrameBatch
 from timevlm.video.reader import open_video
 from timevlm.video.tensor_frames import TensorFrames
@@ -40,19 +41,6 @@ MIN_LIGHT_RATIO = 1.25
 MIN_LIGHT_LEVELS = 10.0
 _LIGHT_SECONDS = 1.5
 _NUM_CHOICES = 4
-
-# Degrees of hue at which a colour begins; red goes on after pink.
-_HUES = (
-    (0.0, "red"),
-    (18.0, "orange"),
-    (45.0, "yellow"),
-    (70.0, "green"),
-    (170.0, "blue"),
-    (260.0, "purple"),
-    (300.0, "pink"),
-    (340.0, "red"),
-)
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "grey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,27 +226,6 @@ def matched_cuts(told: Sequence[float], true: Sequence[float]) -> int:
         else:
             j += 1
     return matched
-
-
-def main_colour(pixels: Tensor) -> str:
-    """The colour that most pixels of uint8 frames (N, 3, H, W) have, out of `COLOURS`."""
-    sample = pixels[:: max(1, len(pixels) // 32), :, ::4, ::4].float() / 255
-    high, argmax = sample.max(dim=1)
-    low = sample.amin(dim=1)
-    spread = (high - low).clamp(min=1e-6)
-    red, green, blue = sample.unbind(dim=1)
-    sectors = torch.stack(
-        [(green - blue) / spread % 6, (blue - red) / spread + 2, (red - green) / spread + 4]
-    )
-    hue = 60 * sectors.gather(0, argmax[None])[0]
-    starts = torch.tensor([start for start, _ in _HUES])
-    places = torch.tensor([COLOURS.index(name) for _, name in _HUES])
-    index = places[torch.bucketize(hue, starts, right=True) - 1]
-    is_plain = (high - low) < 0.2 * high.clamp(min=0.25)
-    index = torch.where(is_plain, COLOURS.index("grey"), index)
-    index = torch.where(is_plain & (high > 0.8), COLOURS.index("white"), index)
-    index = torch.where(high < 0.2, COLOURS.index("black"), index)
-    return COLOURS[int(torch.bincount(index.flatten(), minlength=len(COLOURS)).argmax())]
 
 
 def light_change(pixels: Tensor, seconds: Tensor) -> str:

@@ -15,6 +15,8 @@ from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
 from timevlm.training.kinds import Level
+from timevlm.training.main_colour import COLOURS
+from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 
 TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
@@ -39,6 +41,8 @@ def build_processor(level: Level = "basic") -> TimeVLMProcessor:
     """Tokenizer over a level's words and the tasks' prompts, with byte fallback."""
     texts = [*vocabulary_texts(level), CAPTION_PROMPT, grounding_prompt("a")]
     texts.append("Yes. No. What? How, When")
+    if level == "full":
+        texts += [*MAIN_COLOUR_WORDINGS, *(f"a {colour}" for colour in COLOURS)]
     return TimeVLMProcessor(
         build_tokenizer(texts), tokens_per_frame=TOKENS_PER_FRAME, even_timestamps=True
     )

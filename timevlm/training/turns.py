@@ -29,8 +29,12 @@ from timevlm.tasks.qa import question_prompt
 from timevlm.tasks.text import normalize_answer
 from timevlm.tasks.times import mark_times
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp, timestamp_text
+from timevlm.training.main_colour import AT_WORDINGS as MAIN_COLOUR_AT_WORDINGS
+from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
+from timevlm.training.main_colour import background_colour
 
 ABSENT_SHARE = 0.1  # grounding queries of level "full" about what is not there
+GREY_SHARE = 0.15  # of the videos of level "full" whose grey is asked for as a main colour
 _SLACK = 1e-6
 _MARKS = re.compile(TIMESTAMP_PATTERN)
 
@@ -146,6 +150,8 @@ def make_turns(
             turns.append(absent_turn(spec, rng))
         else:
             turns.append(grounding_turn(query.text, query.spans, frame_seconds, shift))
+    if isinstance(spec, FullVideo):
+        turns += main_colour_turns(spec, frame_seconds, shift)
     # Level "full" has more than twice as many families.
     share = 12 if isinstance(spec, FullVideo) else 6
     questions = make_questions(spec, seed, per_family=max(1, num_turns // share))
@@ -153,6 +159,31 @@ def make_turns(
     for question in questions[: max(0, num_turns - len(turns))]:
         turns.append(question_turn(question, frame_seconds, shift))
     return turns[:num_turns]
+
+
+def main_colour_turns(
+    spec: FullVideo, frame_seconds: Sequence[float], shift: float
+) -> list[Turn]:
+    """A question for the main colour of the video, or of a scene, where there is one.
+
+    Most backgrounds are grey: only a few of those are asked for, and no others are left out.
+    """
+    rng = random.Random(f"main colour:{spec.split}:{spec.seed}")
+    grey_too = rng.random() < GREY_SHARE
+    scenes = {background_colour([scene]): scene for scene in spec.scenes}
+    names = sorted(name for name in scenes if name and (grey_too or name != "grey"))
+    if not names:
+        return []
+    colour = rng.choice(names)
+    if background_colour(spec.scenes) == colour:
+        text, spans = rng.choice(MAIN_COLOUR_WORDINGS), [(0.0, spec.duration_seconds)]
+    else:
+        spans = [scenes[colour].shown]
+        text = rng.choice(MAIN_COLOUR_AT_WORDINGS).format(time=f"{sum(spans[0]) / 2:.1f}s")
+    frames = [t - shift for t in frame_seconds]
+    prompt = _shifted(question_prompt(text), frames, shift, "shown")
+    shown = _shown_spans(spans, frame_seconds, shift)
+    return [Turn(family="main colour", prompt=prompt, answer=colour, spans=shown)]
 
 
 def absent_turn(spec: FullVideo, rng: random.Random) -> Turn:
