@@ -53,6 +53,7 @@ def main() -> int:
             max_frames=args.max_frames,
             long_share=args.long_share,
             single_scene_share=args.single_scene_share,
+            odd_rate_share=args.odd_rate_share,
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
@@ -128,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="of the videos, cut down to one scene: most of the world's have a cut",
+    )
+    parser.add_argument(
+        "--odd-rate-share",
+        type=float,
+        default=0.0,
+        help="of the videos, read at any rate from 0.4 to 2 frames/s in place of 0.5, 1 or 2",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
     parser.add_argument(

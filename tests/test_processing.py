@@ -1,6 +1,5 @@
 import json
 import random
-import time
 
 import numpy as np
 import pytest
@@ -57,19 +56,26 @@ def test_a_space_makes_the_tokens_of_every_frame_even(processor, seconds):
     ids, frame_index = even.video_ids([seconds, seconds + 0.1])
     assert len(ids) % 4 == 0
     assert frame_index == [0] * (len(ids) // 2) + [1] * (len(ids) // 2)
-    assert even.decode(even.frame_ids(seconds)).strip() == f"<{seconds:.1f}s>"
     (stamp,) = processor.timestamp_ids([seconds])
-    assert even.frame_ids(seconds)[-4 - len(stamp) : -4] == stamp
+    (space,) = processor.answer_ids(" ")[:-1]
+    own = even.frame_ids(seconds)
+    assert [token for token in own if token not in (space, FRAME)] == stamp
+    if len(stamp) == 3:
+        assert own[:4:2] == stamp[:2]  # what every second token keeps
 
 
-def test_ten_thousand_frames_take_under_half_a_second(processor):
-    seconds = np.arange(10_000) * 3.6
-    durations = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        ids, frame_index = processor.video_ids(seconds)
-        durations.append(time.perf_counter() - begin)
-    assert min(durations) < 0.5
+def test_ten_thousand_frames_are_encoded_in_one_batch(processor, monkeypatch):
+    batches = []
+    backend = processor.tokenizer.backend_tokenizer
+
+    class Spy:
+        def encode_batch(self, texts, **options):
+            batches.append(len(texts))
+            return backend.encode_batch(texts, **options)
+
+    monkeypatch.setattr(type(processor.tokenizer), "backend_tokenizer", Spy())
+    ids, frame_index = processor.video_ids(np.repeat(np.arange(5_000) * 3.6, 2))
+    assert batches == [5_000]  # each distinct text once
     assert ids.count(FRAME) == 30_000
     assert frame_index[-1] == 9_999
 

@@ -41,7 +41,8 @@ class TimeVLMProcessor(ProcessorMixin):
 
     `tokens_per_frame` is how many places of the sequence a frame fills; `timestamp_decimals`
     records the form of the times and must be 1. With `even_timestamps` a timestamp of an odd number
-    of tokens gets a space in front, so that dropping every second token treats all frames alike.
+    of tokens gets a space behind its first one: dropping every second token then treats all frames
+    alike, and drops the space and not the digits of the hundreds.
     Raises InputError for other values, or for a tokenizer without the chat's special tokens.
     """
 
@@ -69,7 +70,8 @@ class TimeVLMProcessor(ProcessorMixin):
         self.assistant_token_id = self._special_id(ASSISTANT_TOKEN)
         self.end_token_id = self._special_id(END_TOKEN)
         self.frame_token_id = self._special_id(FRAME_TOKEN)
-        if even_timestamps and len(self._plain(" ")) != 1:
+        self._space = self._plain(" ") if even_timestamps else []
+        if even_timestamps and len(self._space) != 1:
             raise InputError(
                 "even_timestamps needs a tokenizer in which a space is one token; leave it off"
             )
@@ -127,11 +129,10 @@ class TimeVLMProcessor(ProcessorMixin):
         pixels = [self.frame_token_id] * self.tokens_per_frame
         ids: list[int] = []
         frame_index: list[int] = []
-        space = self._plain(" ") if self.even_timestamps else []
         for index, stamp in enumerate(self.timestamp_ids(seconds)):
-            before = space if len(stamp) % 2 else []
-            ids += [*before, *stamp, *pixels]
-            frame_index += [index] * (len(before) + len(stamp) + self.tokens_per_frame)
+            space = self._space if len(stamp) % 2 else []
+            ids += [*stamp[:1], *space, *stamp[1:], *pixels]
+            frame_index += [index] * (len(space) + len(stamp) + self.tokens_per_frame)
         return ids, frame_index
 
     def prompt_ids(self, question: str, history: Sequence[tuple[str, str]] = ()) -> list[int]:

@@ -44,6 +44,22 @@ def test_a_share_of_the_videos_is_cut_down_to_one_scene(level):
     assert {len(s.spec.scenes) for s in cut} > {1, 2}
 
 
+@pytest.mark.parametrize("long_share", [0.0, 1.0])
+def test_a_share_of_the_videos_is_read_at_any_rate(long_share):
+    even = BatchConfig(num_videos=20, max_frames=160, long_share=long_share)
+    odd = BatchConfig(num_videos=20, max_frames=160, long_share=long_share, odd_rate_share=0.5)
+    gaps = []
+    for config in (even, odd):
+        samples = sample_videos(config, 1)
+        assert all(len(s.seconds) <= 160 for s in samples)
+        gaps.append([round(float(s.seconds[1] - s.seconds[0]), 6) for s in samples])
+    usual = {0.48, 0.5, 1.0, 2.0}  # one is stretched to end with the video
+    assert set(gaps[0]) <= usual
+    unusual = [gap for gap in gaps[1] if gap not in usual]
+    assert 4 <= len(unusual) <= 16
+    assert all(0.5 <= gap <= 2.5 for gap in unusual)
+
+
 def test_videos_grow_from_single_scenes_to_long_ones():
     batches = BatchConfig(num_videos=4, max_frames=512)
     shares = [i / 200 for i in range(201)]
@@ -67,6 +83,7 @@ def test_videos_grow_from_single_scenes_to_long_ones():
         {"num_videos": 0},
         {"long_share": 1.5},
         {"single_scene_share": -0.1},
+        {"odd_rate_share": 2},
         {"max_frames": 0},
     ],
 )

@@ -6,6 +6,7 @@ but rows stay short) and trains the very path that answers, including the rankin
 own prompt.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch import Tensor
 from timevlm.errors import InputError
 from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
-from timevlm.synth.long import sample_long_video
+from timevlm.synth.long import MIN_SECONDS, sample_long_video
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
@@ -42,6 +43,7 @@ class BatchConfig:
     max_frames: int = SHORT_FRAMES
     long_share: float = 0.25  # videos with more than SHORT_FRAMES frames, where they are allowed
     frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
+    odd_rate_share: float = 0.0  # videos at any rate, such as a budget of frames comes to
     shift_share: float = 0.3  # videos whose clock does not start at 0
     max_shift_seconds: int = 3600
     history_share: float = 0.15  # rows that stand after an earlier turn
@@ -56,7 +58,7 @@ class BatchConfig:
                 f"{self.num_videos} videos of at most {self.max_frames} frames with "
                 f"{self.turns_per_video} questions make no batch; give at least 1 of each"
             )
-        for name in ("long_share", "single_scene_share"):
+        for name in ("long_share", "single_scene_share", "odd_rate_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
 
@@ -140,9 +142,11 @@ def _sample_frames(
     """A video and the times of its frames."""
     may_be_long = config.max_frames > SHORT_FRAMES and config.max_scenes is None
     if may_be_long and rng.random() < config.long_share:
-        num_seconds = rng.randint(SHORT_FRAMES, config.max_frames)
+        num_frames = rng.randint(SHORT_FRAMES, config.max_frames)
+        rate = _odd_rate(config, rng) or 1.0
+        num_seconds = max(MIN_SECONDS, round(num_frames / rate))
         spec = sample_long_video(seed, num_seconds, split=split, level=config.level)
-        return spec, frame_seconds(spec, 1.0)
+        return spec, frame_seconds(spec, rate)[:num_frames]
     spec = sample_video(seed, split=split, level=config.level)
     max_scenes = config.max_scenes
     if config.single_scene_share and rng.random() < config.single_scene_share:
@@ -152,6 +156,7 @@ def _sample_frames(
         first = rng.randrange(len(spec.scenes) - count + 1)
         spec = crop_scenes(spec, first, count)
     rate = rng.choice(config.frame_rates)
+    rate = _odd_rate(config, rng) or rate
     # Lower rates where there would be too many frames: a part of a video would not show what its
     # questions are about.
     for fps in (rate, min(1.0, rate), 0.5):
@@ -159,6 +164,13 @@ def _sample_frames(
         if len(seconds) <= config.max_frames:
             return spec, seconds
     return spec, frame_seconds(spec, config.max_frames / (spec.duration_seconds + 1.0))
+
+
+def _odd_rate(config: BatchConfig, rng: random.Random) -> float | None:
+    """For a share of the videos a rate between 0.4 and 2 frames a second."""
+    if config.odd_rate_share and rng.random() < config.odd_rate_share:
+        return 2.0 ** rng.uniform(math.log2(0.4), 1.0)
+    return None
 
 
 def make_batch(

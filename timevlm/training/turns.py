@@ -161,9 +161,7 @@ def make_turns(
     return turns[:num_turns]
 
 
-def main_colour_turns(
-    spec: FullVideo, frame_seconds: Sequence[float], shift: float
-) -> list[Turn]:
+def main_colour_turns(spec: FullVideo, frame_seconds: Sequence[float], shift: float) -> list[Turn]:
     """A question for the main colour of the video, or of a scene, where there is one.
 
     Most backgrounds are grey: only a few of those are asked for, and no others are left out.
