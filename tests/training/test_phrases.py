@@ -9,7 +9,7 @@ from timevlm.tasks.captioning import format_captions
 from timevlm.training.batches import BatchConfig, encode_turns, sample_videos
 from timevlm.training.kinds import BASIC
 from timevlm.training.nano import build_processor
-from timevlm.training.phrases import caption_phrases, phrase_tokens
+from timevlm.training.phrases import caption_phrases, phrase_tokens, time_phrases
 from timevlm.training.tracks import phrase_loss
 
 CAPTIONS = [
@@ -41,11 +41,13 @@ def test_tokens_of_a_batch_stand_before_words_of_their_rows_answer(level):
     config = BatchConfig(level=level, num_videos=2, turns_per_video=12)
     batch = encode_turns(config, build_processor(level), sample_videos(config, 0), seed=0)
     phrases = batch.phrases
-    assert len(set(phrases.rows.tolist())) == 2  # one caption a video
+    captions = phrases.rows[phrases.looks.any(dim=1)]
+    assert len(set(captions.tolist())) == 2  # one caption a video
+    assert len(set(phrases.rows.tolist())) > 4  # and answers that tell times
     assert bool((batch.labels[phrases.rows, phrases.places + 1] >= 0).all())
     assert bool((phrases.spans[:, 0] <= phrases.spans[:, 1]).all())
     (row,) = set(phrases.rows[:1].tolist())
-    alone = phrases.of_rows(torch.tensor([row + 1, row]))
+    alone = phrases.of_rows(torch.tensor([len(batch.text_ids), row]))
     assert alone.rows.tolist() == [1] * int((phrases.rows == row).sum())
 
 
@@ -63,3 +65,35 @@ def test_the_loss_is_the_attention_on_the_object_in_its_scene():
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     # An object that no kept token shows in time teaches nothing.
     assert float(phrase_loss(attention, targets, seconds + 100.0, asked)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told", "times"),
+    [
+        ("at <12.0s>", ["<12.0s>"], [12.0]),
+        ("<3.0s> - <1234.5s>, <2000.0s> - <2001.0s>", None, [3.0, 1234.5, 2000.0, 2001.0]),
+        ("<3.0s> - <9.0s> a red ring blinks", ["<3.0s>", "<9.0s>"], [3.0, 9.0]),
+        ("a red ring", [], []),
+    ],
+)
+def test_times_of_answers_are_phrases_about_their_frames(answer, told, times):
+    processor = build_processor()
+    ids = processor.answer_ids(answer)
+    phrases = time_phrases(answer, BASIC, processor.num_answer_tokens)
+    assert [p.start_seconds for p in phrases] == [p.end_seconds for p in phrases] == times
+    assert not any(any(p.looks) for p in phrases)
+    words = [processor.tokenizer.decode(ids[p.first + 1 : p.last + 2]) for p in phrases]
+    assert words == ([f"<{t:.1f}s>" for t in times] if told is None else told)
+
+
+def test_a_time_wants_any_token_of_its_frame_and_no_timestamp():
+    (phrase,) = time_phrases("at <14.0s>", BASIC, build_processor().num_answer_tokens)
+    asked = phrase_tokens([(0, 5, phrase)], BASIC)
+    targets = looks_of(("red", "ring"), None, ("red", "star"), None)
+    targets[0, 3] = 0.0  # a timestamp, or padding
+    count = len(asked.rows)
+    seconds = torch.tensor([[14.0, 14.0, 12.0, 14.0]]).expand(count, -1)
+    attention = torch.tensor([[0.1, 0.3, 0.2, 0.4]]).expand(count, -1)
+    loss = phrase_loss(attention, targets.expand(count, -1, -1), seconds, asked)
+    expected = -count * torch.tensor(0.1 + 0.3 + 1e-4).log()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)

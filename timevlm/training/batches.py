@@ -23,7 +23,7 @@ from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.kinds import Kinds, Level, kinds_of
 from timevlm.training.lookups import Lookups, lookups_of
-from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens
+from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens, time_phrases
 from timevlm.training.turns import Turn, make_turns
 
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
@@ -211,9 +211,10 @@ def encode_turns(
                 history = [(earlier.prompt, earlier.answer)]
             rows.append((v, *_encode_row(processor, turn, history)))
             asked.append(turn)
+            found = time_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
             if turn.family == "caption":
-                found = caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
-                phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
+                found += caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
+            phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
     position = torch.arange(text_ids.shape[1])

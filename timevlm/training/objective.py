@@ -97,7 +97,9 @@ class AnswerObjective(nn.Module):
         targets = drop_as_read(targets, batch.video_lengths, dropped)
         targets, seconds = targets[..., :-1], targets[..., -1]
         # The prefix is read first, the videos in one piece after it.
-        return state, self.tracks(outputs[-1][0], targets), targets, seconds
+        tokens = outputs[-1][0]
+        loss = self.tracks(tokens, targets) + self.tracks.time_loss(tokens, targets, seconds)
+        return state, loss, targets, seconds
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""

@@ -1,10 +1,11 @@
-"""A lesson for every word of a caption: to attend to the object that it tells of.
+"""A lesson for every word of a caption, and every time of an answer: to attend to what it tells of.
 
 A question has one object to find and one place to find it from, its last token. A caption finds one
 object after another, and from words alone it learns that late: with several scenes, what is said of
 the last of them was often seen in another one.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from timevlm.synth.wording import split_phrases
 from timevlm.tasks.captioning import LINE_SEPARATOR, parse_captions
 from timevlm.tasks.grounding import format_span
+from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp
 from timevlm.training.kinds import Kinds
 
 # A scene's last frame is its own; answers write tenths of a second.
@@ -22,7 +24,7 @@ _SLACK_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """One object of a caption.
+    """One object of a caption, or the frame at a time.
 
     `first` to `last` are the tokens of the answer whose next token is a word of the phrase; `looks`
     which shapes and colours the object has; it is told of in the scene of the frames from
@@ -88,6 +90,23 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
             place += len(words)
         before += text + LINE_SEPARATOR
     return phrases
+
+
+def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) -> list[Phrase]:
+    """The times that an answer tells, each a phrase about any token of the frame at that time."""
+    found = []
+    for mark in re.finditer(TIMESTAMP_PATTERN, answer):
+        end, seconds = num_tokens(answer[: mark.end()]), parse_timestamp(mark[0])
+        found.append(
+            Phrase(
+                first=end - num_tokens(mark[0]) - 1,
+                last=end - 2,
+                looks=(False,) * (len(kinds.shapes) + len(kinds.colours)),
+                start_seconds=seconds,
+                end_seconds=seconds,
+            )
+        )
+    return found
 
 
 def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> PhraseTokens:

@@ -17,6 +17,7 @@ from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.lookups import Lookups
 from timevlm.training.phrases import PhraseTokens, inside_spans
+from timevlm.vision.times import NUM_DIGITS, time_digits
 
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
@@ -38,6 +39,16 @@ class TrackHead(nn.Module):
         self.kinds = kinds
         self.norm = nn.RMSNorm(hidden_size)
         self.head = nn.Linear(hidden_size, sum(kinds.track_sizes) + MOVE_SIZE)
+        self.digits = nn.Linear(hidden_size, 10 * NUM_DIGITS)
+
+    def time_loss(self, tokens: Tensor, targets: Tensor, seconds: Tensor) -> Tensor:
+        """Mean loss of reading the digits of its frame's time, seconds (V, L), from a token.
+
+        An answer copies them from the token that it found, however deep.
+        """
+        is_frame = of_frames(targets, self.kinds) > 0
+        scores = self.digits(self.norm(tokens[is_frame])).float().unflatten(-1, (NUM_DIGITS, 10))
+        return F.cross_entropy(scores.flatten(0, 1), time_digits(seconds[is_frame]).flatten())
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
@@ -84,9 +95,10 @@ def lookup_loss(
     it is from that (Kullback-Leibler). What no token shows counts nothing.
     """
     targets, seconds = targets[:, : ranking.shape[1]], seconds[:, : ranking.shape[1]]
-    fits = wanted_tokens(targets, asked.looks, kinds)
-    any_token = ~asked.looks.any(dim=1) & ~asked.every
-    fits = torch.where(any_token[:, None], 1.0, fits)
+    unnamed = ~asked.looks.any(dim=1) & ~asked.every
+    fits = torch.where(
+        unnamed[:, None], of_frames(targets, kinds), wanted_tokens(targets, asked.looks, kinds)
+    )
     num_spans = asked.spans.shape[1]
     inside = inside_spans(
         seconds.repeat_interleave(num_spans, dim=0), asked.spans.flatten(0, 1)
@@ -120,6 +132,11 @@ def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tenso
     return (wanted.sqrt() / FULLY_SHOWN).clamp(max=1.0)
 
 
+def of_frames(targets: Tensor, kinds: Kinds = BASIC) -> Tensor:
+    """1 for tokens that are made of patches, 0 for timestamps and padding: (R, T, K) -> (R, T)."""
+    return targets[..., : len(kinds.shapes) + 1].sum(dim=-1).clamp(max=1.0).round()
+
+
 def phrase_loss(
     attention: Tensor, targets: Tensor, seconds: Tensor, asked: PhraseTokens, kinds: Kinds = BASIC
 ) -> Tensor:
@@ -127,9 +144,13 @@ def phrase_loss(
 
     attention (P, T) from each of the P tokens of `asked` to kept vision tokens; targets (P, T, K)
     and seconds (P, T) of those. The object has to look as told and to be in the scene told of; a
-    token whose object no vision token shows counts nothing.
+    token that tells a time wants any token of that frame. What no vision token shows counts
+    nothing.
     """
-    wanted = wanted_tokens(targets, asked.looks, kinds) * inside_spans(seconds, asked.spans)
+    named = asked.looks.any(dim=1, keepdim=True)
+    looks = wanted_tokens(targets, asked.looks, kinds)
+    wanted = torch.where(named, looks, of_frames(targets, kinds))
+    wanted = wanted * inside_spans(seconds, asked.spans)
     counts = wanted.amax(dim=1) > MIN_SHOWN
     found = (attention * wanted).sum(dim=1)[counts]
     return -(found + 1e-4).log().sum()
