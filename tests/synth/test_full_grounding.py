@@ -16,9 +16,8 @@ from timevlm.synth.grounding import make_grounding
 from timevlm.synth.render import render_frames
 from timevlm.synth.wording import vocabulary_texts
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.tasks.captioning import CAPTION_PROMPT, format_captions, parse_captions
-from timevlm.tasks.grounding import grounding_prompt
-from timevlm.tokenization import build_tokenizer
+from timevlm.tasks.captioning import format_captions, parse_captions
+from timevlm.training.nano import build_processor
 from timevlm.training.turns import make_turns
 
 QUERIES = [(spec, q) for spec in (*SPECS, *TESTS) for q in make_grounding(spec, 2, limit=8)]
@@ -169,7 +168,7 @@ def _first_colours(spec):
 
 def test_all_turns_are_made_of_whole_words():
     """A word tokenizer of the vocabulary never has to spell."""
-    tokenizer = build_tokenizer([*vocabulary_texts("full"), CAPTION_PROMPT, grounding_prompt("a")])
+    tokenizer = build_processor("full").tokenizer
     # A letter that is no word of its own stands for a word that was spelled.
     letters = set(string.ascii_letters) - {"a", "s"}
     spelled = set(tokenizer.convert_tokens_to_ids(sorted(letters)))
