@@ -68,7 +68,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
             "mamba_head_dim": 32,
             "ssm_state_size": 64,
             "chunk_size": 64,
-            "video_window": 2048,  # 512 frames, the longest that training shows
+            "video_window": 2048,  # 340 frames and more, of six tokens each
             "initializer_range": 0.08,  # near 1 / sqrt(hidden): at 0.02 attention starts out flat
             "transv": [
                 {"layer": 2, "keep": 0.5, "rule": "uniform", "normalize": True},
