@@ -96,8 +96,7 @@ def examine() -> Report:
         check_optional("mamba_ssm", "mamba-ssm kernels", 'pip install "timevlm[cuda]"'),
         check_optional("causal_conv1d", "causal-conv1d kernels", 'pip install "timevlm[cuda]"'),
         _cache(),
-        _embedded_model("nano", required=True),
-        _embedded_model("nano-full", required=False),
+        *_embedded_models(),
     ]
     return Report(checks=tuple(checks))
 
@@ -249,9 +248,18 @@ def _cache() -> Check:
     return Check(part="cache", status="ok", detail=f"{cache.folder}: {size}")
 
 
-def _embedded_model(name: str, required: bool) -> Check:
-    folder = Path(__file__).resolve().parent / "weights" / name
-    part = f"embedded model {name}"
+def _embedded_models() -> list[Check]:
+    # `loading` knows them too, but needs torch, which may be what is broken.
+    weights = Path(__file__).resolve().parent / "weights"
+    others = {path.parent.name for path in weights.glob("*/config.json")} - {"nano"}
+    return [
+        _embedded_model(weights / "nano", required=True),
+        *(_embedded_model(weights / name, required=False) for name in sorted(others)),
+    ]
+
+
+def _embedded_model(folder: Path, required: bool) -> Check:
+    part = f"embedded model {folder.name}"
     weights = sorted(folder.glob("*.safetensors"))
     if not weights or not (folder / "config.json").is_file():
         return Check(

@@ -128,7 +128,7 @@ def test_tokens_are_asked_for_the_digits_of_their_time():
             head.digits.bias[10 * place + digit] = 40.0
     shown, stamp = looks_of(("red", "ring")), torch.zeros_like(looks_of(None))
     targets = torch.cat([shown, stamp], dim=1)
-    assert of_frames(targets).tolist() == [[1.0, 0.0]]
+    assert of_frames(targets).tolist() == [[True, False]]
     tokens = torch.randn(1, 2, 8)
     right = head.time_loss(tokens, targets, torch.tensor([[1234.0, 0.0]]))
     wrong = head.time_loss(tokens, targets, torch.tensor([[1234.5, 0.0]]))

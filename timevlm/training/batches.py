@@ -21,6 +21,7 @@ from timevlm.synth.long import MIN_SECONDS, sample_long_video
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.training.fields import TensorFields
 from timevlm.training.kinds import Kinds, Level, kinds_of
 from timevlm.training.lookups import Lookups, lookups_of
 from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens, time_phrases
@@ -83,7 +84,7 @@ class VideoSample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(TensorFields):
     """V videos with R rows of text; rows are right-padded.
 
     pixels uint8 (sum of frames, 3, H, W); video_ids (V, Lv), video_lengths (V,);
@@ -105,10 +106,6 @@ class Batch:
     frame_seconds: Tensor
     frame_counts: Tensor
     phrases: PhraseTokens
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on a device."""
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
     def with_frames(
         self,
@@ -155,8 +152,7 @@ def _sample_frames(
         count = rng.randint(1, max_scenes)
         first = rng.randrange(len(spec.scenes) - count + 1)
         spec = crop_scenes(spec, first, count)
-    rate = rng.choice(config.frame_rates)
-    rate = _odd_rate(config, rng) or rate
+    rate = _odd_rate(config, rng) or rng.choice(config.frame_rates)
     # Lower rates where there would be too many frames: a part of a video would not show what its
     # questions are about.
     for fps in (rate, min(1.0, rate), 0.5):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from timevlm.training.fields import TensorFields
 from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.turns import Turn
 
@@ -18,7 +19,7 @@ _NO_SPAN = (float("inf"), float("-inf"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lookups:
+class Lookups(TensorFields):
     """Where R turns want their prompts to look.
 
     spans (R, S, 2) in seconds, ends included, padded with spans that nothing is in; looks
@@ -29,10 +30,6 @@ class Lookups:
     spans: Tensor
     looks: Tensor
     every: Tensor
-
-    def to(self, device: torch.device | str) -> "Lookups":
-        """The same on a device."""
-        return Lookups(**{name: value.to(device) for name, value in vars(self).items()})
 
     def of_rows(self, rows: Tensor) -> "Lookups":
         """Those of the turns (N,)."""

@@ -16,6 +16,7 @@ from timevlm.synth.wording import split_phrases
 from timevlm.tasks.captioning import LINE_SEPARATOR, parse_captions
 from timevlm.tasks.grounding import format_span
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp
+from timevlm.training.fields import TensorFields
 from timevlm.training.kinds import Kinds
 
 # A scene's last frame is its own; answers write tenths of a second.
@@ -39,7 +40,7 @@ class Phrase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhraseTokens:
+class PhraseTokens(TensorFields):
     """P tokens of a batch's texts, each about to say a word of a phrase.
 
     rows (P,) and places (P,) of the tokens; looks (P, shapes + colours) bool; spans (P, 2) in
@@ -50,10 +51,6 @@ class PhraseTokens:
     places: Tensor
     looks: Tensor
     spans: Tensor
-
-    def to(self, device: torch.device | str) -> "PhraseTokens":
-        """The same on a device."""
-        return PhraseTokens(**{name: value.to(device) for name, value in vars(self).items()})
 
     def of_rows(self, rows: Tensor) -> "PhraseTokens":
         """The tokens of the rows (N,), each with its row's place among them."""

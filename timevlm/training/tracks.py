@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from timevlm.llm.config import TransV
 from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
+from timevlm.model import IGNORE_INDEX
 from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.lookups import Lookups
@@ -46,9 +47,10 @@ class TrackHead(nn.Module):
 
         An answer copies them from the token that it found, however deep.
         """
-        is_frame = of_frames(targets, self.kinds) > 0
-        scores = self.digits(self.norm(tokens[is_frame])).float().unflatten(-1, (NUM_DIGITS, 10))
-        return F.cross_entropy(scores.flatten(0, 1), time_digits(seconds[is_frame]).flatten())
+        scores = self.digits(self.norm(tokens)).float().reshape(-1, 10)
+        digits = time_digits(seconds.flatten()).unflatten(0, seconds.shape)
+        digits = digits.masked_fill(~of_frames(targets, self.kinds)[..., None], IGNORE_INDEX)
+        return F.cross_entropy(scores, digits.flatten(), ignore_index=IGNORE_INDEX)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
@@ -133,8 +135,8 @@ def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tenso
 
 
 def of_frames(targets: Tensor, kinds: Kinds = BASIC) -> Tensor:
-    """1 for tokens that are made of patches, 0 for timestamps and padding: (R, T, K) -> (R, T)."""
-    return targets[..., : len(kinds.shapes) + 1].sum(dim=-1).clamp(max=1.0).round()
+    """Which tokens are made of patches, not timestamps or padding: (R, T, K) -> (R, T) bool."""
+    return targets[..., : len(kinds.shapes) + 1].sum(dim=-1) > 0.5
 
 
 def phrase_loss(
@@ -151,9 +153,9 @@ def phrase_loss(
     looks = wanted_tokens(targets, asked.looks, kinds)
     wanted = torch.where(named, looks, of_frames(targets, kinds))
     wanted = wanted * inside_spans(seconds, asked.spans)
-    counts = wanted.amax(dim=1) > MIN_SHOWN
-    found = (attention * wanted).sum(dim=1)[counts]
-    return -(found + 1e-4).log().sum()
+    shown = wanted.amax(dim=1) > MIN_SHOWN
+    found = (attention * wanted).sum(dim=1)
+    return -((found + 1e-4).log() * shown).sum()
 
 
 def drop_as_read(x: Tensor, lengths: Tensor, transv: Sequence[TransV]) -> Tensor:

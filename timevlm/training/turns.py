@@ -178,10 +178,15 @@ def main_colour_turns(spec: FullVideo, frame_seconds: Sequence[float], shift: fl
     else:
         spans = [scenes[colour].shown]
         text = rng.choice(MAIN_COLOUR_AT_WORDINGS).format(time=f"{sum(spans[0]) / 2:.1f}s")
-    frames = [t - shift for t in frame_seconds]
-    prompt = _shifted(question_prompt(text), frames, shift, "shown")
-    shown = _shown_spans(spans, frame_seconds, shift)
-    return [Turn(family="main colour", prompt=prompt, answer=colour, spans=shown)]
+    question = Question(
+        family="main colour",
+        kind="main colour",
+        text=text,
+        answer=colour,
+        choices=(),
+        answer_spans=tuple(spans),
+    )
+    return [question_turn(question, frame_seconds, shift)]
 
 
 def absent_turn(spec: FullVideo, rng: random.Random) -> Turn:

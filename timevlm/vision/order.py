@@ -23,16 +23,20 @@ def interlaced_order(tokens: Tensor, sizes: Tensor) -> Tensor:
         mean = (x * sizes[..., None]).sum(dim=1, keepdim=True)
         likeness = F.cosine_similarity(x, mean, dim=-1)
         ranked = likeness.argsort(dim=1, stable=True)
-        rank_at = torch.tensor(interlaced_ranks(tokens.shape[1]), device=tokens.device)
-        return ranked[:, rank_at]
+        return ranked[:, interlaced_ranks(tokens.shape[1], tokens.device)]
 
 
-def interlaced_ranks(count: int) -> list[int]:
-    """Which rank stands at each of `count` places: 0 4 2 6 1 5 3 7 for eight."""
-    bits = max(1, (count - 1).bit_length())
-    reversed_place = [int(f"{place:0{bits}b}"[::-1], 2) for place in range(count)]
-    places = sorted(range(count), key=reversed_place.__getitem__)
-    return sorted(range(count), key=places.__getitem__)
+def interlaced_ranks(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which rank stands at each of `count` places (count,): 0 4 2 6 1 5 3 7 for eight.
+
+    Places are filled in the order of their numbers with the bits turned around.
+    """
+    place = torch.arange(count, device=device)
+    num_bits = (count - 1).bit_length()
+    turned = torch.zeros_like(place)
+    for bit in range(num_bits):
+        turned |= (place >> bit & 1) << (num_bits - 1 - bit)
+    return turned.argsort().argsort()
 
 
 def reorder(x: Tensor, order: Tensor) -> Tensor:
