@@ -93,6 +93,7 @@ def tiny_config(transv: tuple[dict, ...] = (UNIFORM, ATTENTION), **changes: obje
         "tome_heads": 2,
         "change_embedding": True,
         "time_embedding": True,
+        "timestamp_embedding": True,
         "frame_token_id": processor.frame_token_id,
         "prefix_length": len(processor.prefix_ids()),
     }

@@ -237,8 +237,10 @@ class MemoryBuilder:
         _synchronize(device)
         encoded = time.perf_counter()
         ids, frame_index = self.processor.video_ids(batch.seconds.tolist())
-        x = self.model.embed_with_frames(torch.tensor(ids, device=device), features)
-        self.state = self.model.llm.read_video(x[None], self.state)
+        token_ids = torch.tensor([ids], device=device)
+        x = self.model.embed_with_frames(token_ids[0], features)
+        late = self.model.tell_late(token_ids, batch.seconds)
+        self.state = self.model.llm.read_video(x[None], self.state, late=late)
         _synchronize(device)
         self.encode_seconds += encoded - started
         self.prefill_seconds += time.perf_counter() - encoded

@@ -32,7 +32,7 @@ from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.order import interlaced_order, reorder
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
-from timevlm.vision.times import TimeEmbedding
+from timevlm.vision.times import TimeEmbedding, TimestampEmbedding
 from timevlm.vision.tome import merge_with_companion
 
 IGNORE_INDEX = -100  # label of tokens that the loss skips
@@ -69,6 +69,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
         self.changes = ChangeEmbedding(llm.hidden_size) if config.change_embedding else None
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
+        is_told = config.timestamp_embedding
+        self.timestamps = TimestampEmbedding(llm.hidden_size) if is_told else None
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -126,13 +128,23 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if self.times is None:
             return features
-        if seconds is None or len(seconds) != len(features):
-            given = "none" if seconds is None else str(len(seconds))
-            raise InputError(
-                f"the model needs the times of its {len(features)} frames, got {given}; pass "
-                "frame_seconds, as the processor gives them"
-            )
+        seconds = _checked_seconds(seconds, len(features))
         return features + self.times(seconds.to(features.device)).to(features.dtype)[:, None]
+
+    def tell_late(self, ids: Tensor, seconds: Tensor | None) -> Tensor | None:
+        """What vision tokens are told deep in the LLM: ids (..., T), times (N,) -> (..., T, D).
+
+        That are the characters of their frames' timestamps, and zeros for text; None if the model
+        does not want them. Raises `InputError` when such a model gets no times.
+        """
+        if self.timestamps is None:
+            return None
+        is_frame = ids == self.config.frame_token_id
+        seconds = _checked_seconds(seconds, int(is_frame.sum()) // self.config.tokens_per_frame)
+        told = self.timestamps(seconds.to(ids.device))
+        told = told.repeat_interleave(self.config.tokens_per_frame, dim=0)
+        late = told.new_zeros(*ids.shape, told.shape[-1])
+        return late.masked_scatter(is_frame[..., None], told)
 
     def merge_patches(
         self, patches: Tensor, companion: Tensor | None = None, changes: Tensor | None = None
@@ -237,13 +249,14 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frames = self.llm.lm_head.weight.new_zeros(0, 1, self.config.llm.hidden_size)
         if pixel_values_videos is not None:
             frames = self.encode_frames(pixel_values_videos, frame_seconds, frame_counts)
-        return self._read_rows(ids, lengths, frames, labels, left_padded)
+        return self._read_rows(ids, lengths, frames, frame_seconds, labels, left_padded)
 
     def _read_rows(
         self,
         ids: Tensor,
         lengths: Tensor,
         frames: Tensor,
+        seconds: Tensor | None,
         labels: Tensor | None,
         left_padded: bool,
     ) -> TimeVLMOutput:
@@ -268,7 +281,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         state = self.llm.read_prefix(x[:, :start], state)
         if int(video_length.max()):
             video, video_lengths = compact_rows(x, in_video)
-            state = self.llm.read_video(video, state, video_lengths)
+            late = self.tell_late(compact_rows(ids, in_video)[0], seconds)
+            state = self.llm.read_video(video, state, video_lengths, late)
         text_ids, _ = compact_rows(ids, in_text)
         if labels is not None:
             labels, _ = compact_rows(labels, in_text)
@@ -332,6 +346,16 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         num_new_tokens: int = 1,
     ) -> dict[str, Any]:
         return {**model_kwargs, "state": outputs.state}
+
+
+def _checked_seconds(seconds: Tensor | None, num_frames: int) -> Tensor:
+    if seconds is None or len(seconds) != num_frames:
+        given = "none" if seconds is None else str(len(seconds))
+        raise InputError(
+            f"the model needs the times of its {num_frames} frames, got {given}; pass "
+            "frame_seconds, as the processor gives them"
+        )
+    return seconds
 
 
 AutoConfig.register("timevlm", TimeVLMConfig)

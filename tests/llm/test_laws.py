@@ -1,9 +1,10 @@
 """The laws of the hybrid LLM: one result, however it is read, and nothing seen before its time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.helpers import small_lm
@@ -119,11 +120,12 @@ class Rows:
     prefix: Tensor
     video: Tensor
     text: Tensor
+    late: Tensor | None = None  # told to the video's tokens deep down
 
 
 def random_rows(batch: int = 2, video: int = VIDEO) -> Rows:
     lengths = (PREFIX, video, TEXT)
-    return Rows(*(torch.randn(batch, length, 32) for length in lengths))
+    return Rows(*(torch.randn(batch, length, 32) for length in (*lengths, video)))
 
 
 def whole(lm: HybridLM, rows: Rows, prompt: int = TEXT) -> Tensor:
@@ -131,7 +133,10 @@ def whole(lm: HybridLM, rows: Rows, prompt: int = TEXT) -> Tensor:
     batch = rows.text.shape[0]
     sizes = [torch.full((batch,), part.shape[1]) for part in (rows.prefix, rows.video, rows.text)]
     x = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
-    hidden, _ = lm(x, Spans(*sizes), torch.full((batch,), prompt - 1))
+    late = rows.late
+    if late is not None:
+        late = F.pad(late, (0, 0, rows.prefix.shape[1], rows.text.shape[1]))
+    hidden, _ = lm(x, Spans(*sizes), torch.full((batch,), prompt - 1), late)
     return hidden[:, -rows.text.shape[1] :]
 
 
@@ -139,8 +144,10 @@ def watch(lm: HybridLM, rows: Rows, sizes: list[int] | None = None) -> HybridSta
     batch, num_tokens = rows.video.shape[:2]
     state = lm.init_state(torch.full((batch,), num_tokens))
     state = lm.read_prefix(rows.prefix, state)
-    for part in rows.video.split(sizes or [num_tokens], dim=1):
-        state = lm.read_video(part, state)
+    sizes = sizes or [num_tokens]
+    late = [None] * len(sizes) if rows.late is None else rows.late.split(sizes, dim=1)
+    for part, told in zip(rows.video.split(sizes, dim=1), late, strict=True):
+        state = lm.read_video(part, state, late=told)
     return state
 
 
@@ -194,7 +201,7 @@ def test_keeping_everything_is_the_identity(name):
     keeping = small_lm(pattern, transv=everything)
     plain = small_lm(pattern)
     plain.load_state_dict(keeping.state_dict(), strict=False)
-    rows = random_rows()
+    rows = replace(random_rows(), late=None)
     found = ask(keeping, rows.text, watch(keeping, rows, [20, 9]), [5, 6])
     torch.testing.assert_close(found, whole(plain, rows), **TOLERANCE)
 
@@ -206,7 +213,7 @@ def test_compression_changes_the_result(name):
     pattern, changes = CASES[name]
     lm, plain = small_lm(pattern, **changes), small_lm(pattern)
     plain.load_state_dict(lm.state_dict(), strict=False)
-    rows = random_rows()
+    rows = replace(random_rows(), late=None)
     assert float((whole(lm, rows) - whole(plain, rows)).abs().max()) > 0.01
 
 
@@ -236,7 +243,8 @@ def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
     start = 0
     for part in rows.video.split(sizes, dim=1):
         lengths = (torch.tensor(RAGGED_VIDEOS) - start).clamp(0, part.shape[1])
-        state = lm.read_video(part, state, lengths)
+        late = rows.late[:, start : start + part.shape[1]]
+        state = lm.read_video(part, state, lengths, late)
         start += part.shape[1]
     out = lm.read_prompt(rows.text, state, torch.tensor(RAGGED_TEXTS))
     answers = torch.randn(4, 5, 32)
@@ -249,10 +257,25 @@ def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
             rows.prefix[i : i + 1],
             rows.video[i : i + 1, :video],
             torch.cat([rows.text[i : i + 1, :text], answer], dim=1),
+            rows.late[i : i + 1, :video],
         )
         expected = whole(lm, alone, prompt=text)[0]
         found = torch.cat([out.hidden[i, :text], after.hidden[i, : lengths[i]], last.hidden[i]])
         torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@torch.inference_mode()
+def test_what_is_told_late_changes_deep_layers_alone(lm):
+    rows = random_rows()
+    silent = replace(rows, late=torch.zeros_like(rows.late))
+    plain = whole(lm, replace(rows, late=None))
+    torch.testing.assert_close(whole(lm, silent), plain, atol=0, rtol=0)
+    assert float((whole(lm, rows) - plain).abs().max()) > 0.01
+    told, untold = watch(lm, rows), watch(lm, silent)
+    for layer in range(lm.config.late_layer):
+        for name, tensor in state_tensors(untold).items():
+            if name.startswith(f"layers.{layer}."):
+                assert torch.equal(state_tensors(told)[name], tensor)
 
 
 @torch.inference_mode()
@@ -360,10 +383,12 @@ def test_asking_leaves_the_state_as_it_was(lm):
 def test_watching_on_leaves_the_earlier_state_as_it_was(lm):
     rows = random_rows()
     state = lm.init_state(torch.full((2,), VIDEO))
-    early = lm.read_video(rows.video[:, :20], lm.read_prefix(rows.prefix, state))
+    first, second = rows.video.split([20, 9], dim=1)
+    late = rows.late.split([20, 9], dim=1)
+    early = lm.read_video(first, lm.read_prefix(rows.prefix, state), late=late[0])
     before = [t.clone() for t in every_tensor(early)]
-    one = lm.read_video(rows.video[:, 20:], early)
-    lm.read_video(-rows.video[:, 20:], early)
+    one = lm.read_video(second, early, late=late[1])
+    lm.read_video(-second, early, late=late[1])
     assert all(torch.equal(a, b) for a, b in zip(before, every_tensor(early), strict=True))
     found = ask(lm, rows.text, one, [TEXT])
     torch.testing.assert_close(found, whole(lm, rows), **TOLERANCE)
@@ -376,7 +401,8 @@ def test_select_rows_forks_a_video_for_several_questions(lm):
     questions = torch.randn(4, TEXT, 32)
     found = ask(lm, questions, watch(lm, rows).consolidated().select_rows(index), [6, 5])
     for i, row in enumerate(index.tolist()):
-        alone = Rows(rows.prefix[row : row + 1], rows.video[row : row + 1], questions[i : i + 1])
+        parts = (rows.prefix[row], rows.video[row], questions[i], rows.late[row])
+        alone = Rows(*(part[None] for part in parts))
         torch.testing.assert_close(found[i : i + 1], whole(lm, alone, prompt=6), **TOLERANCE)
 
 

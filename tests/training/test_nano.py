@@ -50,7 +50,7 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
 
 
 def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_path):
-    older = tiny_model(time_embedding=False)
+    older = tiny_model(time_embedding=False, timestamp_embedding=False)
     older.save_pretrained(tmp_path)
     tiny_processor().save_pretrained(tmp_path)
     model, _ = build_nano(tmp_path)
@@ -59,6 +59,7 @@ def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_p
         if name.startswith(("vision.", "projector.", "llm.backbone.layers.")):
             assert torch.equal(model.state_dict()[name], tensor), name
     assert (model.times.weight.norm(dim=0) > 0).all()
+    assert (model.timestamps.weight.norm(dim=0) > 0).all()
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

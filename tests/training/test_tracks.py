@@ -74,9 +74,10 @@ def test_watching_for_tracks_gives_the_same_state(transv, layer):
     assert targets.shape[1] == int(kept.max()) == seconds.shape[1]
     if state.held_video.parts:
         tokens, _ = state.held_video.merged()
-        own = objective.tracks(tokens, targets)
-        own = own + objective.tracks.time_loss(tokens, targets, seconds)
-        assert float(own.detach()) == float(loss)
+        late = model.tell_late(batch.video_ids, batch.frame_seconds)
+        late = drop_as_read(late, batch.video_lengths, model.config.llm.transv)
+        own = objective.tracks(tokens - late[:, : tokens.shape[1]], targets)
+        assert float(own.detach()) == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_labels_are_dropped_as_the_tokens_are():
@@ -119,21 +120,9 @@ def looks_of(*tokens: tuple[str, str] | None) -> torch.Tensor:
     return targets
 
 
-def test_tokens_are_asked_for_the_digits_of_their_time():
-    head = TrackHead(8)
-    with torch.no_grad():
-        head.digits.weight.zero_()
-        head.digits.bias.zero_()
-        for place, digit in enumerate((0, 4, 3, 2, 1, 0)):  # 1234.0 s, tenths first
-            head.digits.bias[10 * place + digit] = 40.0
+def test_frames_tokens_are_told_from_timestamps():
     shown, stamp = looks_of(("red", "ring")), torch.zeros_like(looks_of(None))
-    targets = torch.cat([shown, stamp], dim=1)
-    assert of_frames(targets).tolist() == [[True, False]]
-    tokens = torch.randn(1, 2, 8)
-    right = head.time_loss(tokens, targets, torch.tensor([[1234.0, 0.0]]))
-    wrong = head.time_loss(tokens, targets, torch.tensor([[1234.5, 0.0]]))
-    assert float(right.detach()) == pytest.approx(0.0, abs=1e-6)
-    assert float(wrong.detach()) == pytest.approx(40.0 / 6, rel=1e-4)
+    assert of_frames(torch.cat([shown, stamp], dim=1)).tolist() == [[True, False]]
 
 
 def test_a_token_shows_an_object_by_its_share_of_the_patches():

@@ -7,14 +7,51 @@ from tests.helpers import random_pixels, tiny_config
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.tasks.timestamps import timestamp_text
-from timevlm.vision.times import TimeEmbedding, time_digits
+from timevlm.vision.times import (
+    END,
+    NUM_CHARACTERS,
+    POINT,
+    TimeEmbedding,
+    TimestampEmbedding,
+    time_digits,
+    timestamp_characters,
+)
+
+TIMES = [0.0, 0.04, 1.25, 7.5, 9.95, 10.0, 26.0, 100.0, 1020.35, 3599.96, 86399.9]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 7.5, 26.0, 3599.96, 86399.9])
+@pytest.mark.parametrize("seconds", TIMES)
 def test_digits_are_those_of_the_timestamp(seconds):
     (digits,) = time_digits(torch.tensor([seconds], dtype=torch.float64)).tolist()
     text = "".join(map(str, reversed(digits)))
     assert f"<{int(text[:-1])}.{text[-1]}s>" == timestamp_text(seconds)
+
+
+@pytest.mark.parametrize("seconds", TIMES)
+def test_characters_are_those_of_the_timestamp(seconds):
+    (found,) = timestamp_characters(torch.tensor([seconds], dtype=torch.float64)).tolist()
+    text = timestamp_text(seconds).strip("<s>")
+    expected = [POINT if c == "." else int(c) for c in text]
+    assert found == expected + [END] * (NUM_CHARACTERS - len(text))
+
+
+def test_each_character_adds_its_own_vector():
+    told = TimestampEmbedding(8)
+    vectors = told.weight.detach().T.unflatten(0, (-1, END + 1))  # (places, characters, dim)
+    expected = vectors[0, 1] + vectors[1, 2] + vectors[2, POINT] + vectors[3, 5]
+    expected = expected + vectors[4:, END].sum(dim=0)
+    torch.testing.assert_close(told(torch.tensor([12.5]))[0], expected)
+
+
+def test_only_vision_tokens_are_told_late():
+    model = TimeVLMForConditionalGeneration(tiny_config())
+    frame, seconds = model.config.frame_token_id, torch.tensor([2.0, 31.5])
+    late = model.tell_late(torch.tensor([[9, frame, frame, 8, 9, frame, frame]]), seconds)
+    told = model.timestamps(seconds)
+    assert torch.equal(late[0, [1, 2, 5, 6]], told.repeat_interleave(2, dim=0))
+    assert not late[0, [0, 3, 4]].any()
+    with pytest.raises(InputError, match="times of its 2 frames, got 1"):
+        model.tell_late(torch.tensor([[9, frame, frame, 8, 9, frame, frame]]), seconds[:1])
 
 
 def test_each_digit_adds_its_own_vector():

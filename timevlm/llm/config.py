@@ -156,6 +156,15 @@ class HybridConfig:
         ranked = [c.layer for c in self.transv if c.rule == "attention"]
         return ranked[0] if ranked else self.num_layers
 
+    @property
+    def late_layer(self) -> int:
+        """The layer to which vision tokens come as they are told what is for deep layers alone.
+
+        There they wait for the question; without such a place, it is the last that mixes tokens.
+        """
+        last = max((i for i, kind in enumerate(self.pattern) if kind != MLP), default=0)
+        return min(self.split_layer, last)
+
     def to_dict(self) -> dict:
         """JSON-safe form; `HybridConfig(**config.to_dict())` gives the same configuration."""
         values = asdict(self)

@@ -212,20 +212,32 @@ class HybridLM(nn.Module):
         return state
 
     def read_video(
-        self, x: Tensor, state: HybridState, lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        state: HybridState,
+        lengths: Tensor | None = None,
+        late: Tensor | None = None,
     ) -> HybridState:
-        """Read the next vision tokens `x (B, L, D)`; what is dropped leaves keys and values."""
+        """Read the next vision tokens `x (B, L, D)`; what is dropped leaves keys and values.
+
+        `late (B, L, D)` is added to them where they come to `config.late_layer`: what they are
+        told there need not be carried, beside all else, through the layers below.
+        """
         split = self.config.split_layer
         layers = list(state.layers)
         transferred, seen = list(state.transferred), list(state.num_video_seen)
         arriving = arriving_counts(self.config.transv, state.num_video_total)
         window = self._window(state.num_prefix)
         for i in range(split):
+            if i == self.config.late_layer and late is not None:
+                x, late = x + late, None
             c = self._compression_at(i)
             if c is not None:
-                x, lengths, transferred[c], seen[c] = self._drop_uniformly(
+                mask, transferred[c], seen[c] = self._drop_uniformly(
                     c, x, lengths, (arriving[c], seen[c], state.num_video_total), transferred[c]
                 )
+                late = None if late is None else compact_rows(late, mask)[0]
+                x, lengths = compact_rows(x, mask)
             if x.shape[1]:
                 x, layers[i] = self.backbone.layers[i](x, layers[i], lengths, window)
         state = replace(
@@ -235,7 +247,8 @@ class HybridLM(nn.Module):
             num_video_seen=tuple(seen),
         )
         if split < self.config.num_layers:
-            state = replace(state, held_video=state.held_video.append(x, lengths))
+            held = x if late is None else x + late
+            state = replace(state, held_video=state.held_video.append(held, lengths))
         return state
 
     def read_prompt(
@@ -312,8 +325,8 @@ class HybridLM(nn.Module):
         lengths: Tensor | None,
         counts: tuple[Tensor, Tensor, Tensor],
         store: TokenStore,
-    ) -> tuple[Tensor, Tensor | None, TokenStore, Tensor]:
-        """Kept tokens of one chunk, their lengths, the store with the dropped ones, and `seen`."""
+    ) -> tuple[Tensor, TokenStore, Tensor]:
+        """Which tokens of a chunk (B, L) are kept, the store with the dropped ones, and `seen`."""
         compression = self.config.transv[c]
         arriving, seen, original = counts
         num_tokens = x.shape[1]
@@ -325,8 +338,7 @@ class HybridLM(nn.Module):
             lost, num_lost = compact_rows(x, dropped)
             if lost.shape[1]:
                 store = store.append(self._keys_values(c, lost), num_lost)
-        x, lengths = compact_rows(x, mask)
-        return x, lengths, store, seen + here
+        return mask, store, seen + here
 
     def _compression_at(self, layer: int) -> int | None:
         for c, compression in enumerate(self.config.transv):
@@ -377,19 +389,28 @@ class HybridLM(nn.Module):
         return self._run_rows(x, spans, state.num_video_total, rank_index, self.config.split_layer)
 
     def _run_rows(
-        self, x: Tensor, spans: Spans, original: Tensor, rank_index: Tensor, first_layer: int
+        self,
+        x: Tensor,
+        spans: Spans,
+        original: Tensor,
+        rank_index: Tensor,
+        first_layer: int,
+        late: Tensor | None = None,
     ) -> _Joint:
         """Whole rows through layers `first_layer` .. last, compressing on the way."""
         layers: list[LayerState] = [None] * self.config.num_layers
         transferred = [TokenStore() for _ in self.config.transv]
         inputs, ranking, kept = [], None, None
         for i in range(first_layer, self.config.num_layers):
+            if i == self.config.late_layer and late is not None:
+                x, late = x + late, None
             c = self._compression_at(i)
             if c is not None:
                 before = spans
                 x, spans, transferred[c], mask, scores = self._compress_rows(
                     c, x, spans, original, rank_index
                 )
+                late = None if late is None else compact_rows(late, mask)[0]
                 if scores is not None and ranking is None:
                     ranking, kept = _video_part(scores, before), _video_part(mask, before)
             inputs.append(x)
@@ -401,7 +422,7 @@ class HybridLM(nn.Module):
     def _compress_rows(
         self, c: int, x: Tensor, spans: Spans, original: Tensor, rank_index: Tensor
     ) -> tuple[Tensor, Spans, TokenStore, Tensor, Tensor | None]:
-        """One compression over whole rows: (rows, spans, dropped store, kept mask, scores)."""
+        """One compression over whole rows: (rows, spans, dropped store, mask of rows, scores)."""
         compression = self.config.transv[c]
         num_tokens = x.shape[1]
         position = torch.arange(num_tokens, device=x.device)
@@ -435,23 +456,25 @@ class HybridLM(nn.Module):
             if num_text is not None:
                 text = text[valid_mask(num_text, text.shape[1])]
             x = x.masked_scatter(is_text[..., None], text)
-        valid = position < spans.total[:, None]
-        x, _ = compact_rows(x, valid & ~dropped)
-        return x, replace(spans, video=kept), store, goes_on, scores
+        stays = (position < spans.total[:, None]) & ~dropped
+        x, _ = compact_rows(x, stays)
+        return x, replace(spans, video=kept), store, stays, scores
 
     def forward(
         self,
         inputs_embeds: Tensor,
         spans: Spans,
         rank_index: Tensor | None = None,
+        late: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole right-padded rows (B, L, D) in one pass, the slow twin of the streaming calls.
 
         Returns the normed last hidden states `(B, L', D)`, and the input of every layer after any
-        compression there, followed by those states. `rank_index` counts from the text's start.
+        compression there, followed by those states. `rank_index` counts from the text's start;
+        `late (B, L, D)`, zero for text, is as `read_video` takes it.
         """
         index = spans.text - 1 if rank_index is None else rank_index
-        joint = self._run_rows(inputs_embeds, spans, spans.video, index, 0)
+        joint = self._run_rows(inputs_embeds, spans, spans.video, index, 0, late)
         hidden = self.backbone.norm_f(joint.x)
         return hidden, [*joint.inputs, hidden]
 

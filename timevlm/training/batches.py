@@ -46,7 +46,7 @@ class BatchConfig:
     frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
     odd_rate_share: float = 0.0  # videos at any rate, such as a budget of frames comes to
     shift_share: float = 0.3  # videos whose clock does not start at 0
-    max_shift_seconds: int = 3600
+    max_shift_seconds: int = 10_800
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
@@ -227,7 +227,7 @@ def encode_turns(
         rank_index=prompt_lengths - 1,
         lookups=lookups_of(asked, config.kinds),
         frame_counts=torch.tensor([len(s.seconds) for s in samples]),
-        frame_seconds=torch.tensor([t for s in samples for t in s.timestamps]),
+        frame_seconds=torch.tensor([t for s in samples for t in s.timestamps], dtype=torch.float64),
         phrases=phrase_tokens(phrases, config.kinds),
     )
 

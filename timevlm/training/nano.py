@@ -23,6 +23,7 @@ EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
 TIME_GAIN = 5.0
+TIMESTAMP_GAIN = 12.0  # deep down, tokens are 60 to 120 long
 ALIKE_GAIN = 1.5
 TRAINED_ON = {
     "basic": (
@@ -95,6 +96,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         place_embedding=True,
         change_embedding=True,
         time_embedding=True,
+        timestamp_embedding=True,
         interlaced_order=True,
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
@@ -134,7 +136,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
-        draw_times_and_changes(model)
+        draw_told(model)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -151,7 +153,8 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    if known == wanted and model.times is not None and model.changes is not None:
+    told = (model.times, model.changes, model.timestamps)
+    if known == wanted and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
     lost = sorted(known.keys() - wanted.keys())
@@ -182,6 +185,7 @@ def _enlarged(
         "frame_token_id": processor.frame_token_id,
         "change_embedding": True,
         "time_embedding": True,
+        "timestamp_embedding": True,
         "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",
@@ -190,7 +194,7 @@ def _enlarged(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
-        draw_times_and_changes(larger)
+        draw_told(larger)
     state, drawn = model.state_dict(), larger.state_dict()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
@@ -201,10 +205,11 @@ def _enlarged(
     return larger
 
 
-def draw_times_and_changes(model: TimeVLMForConditionalGeneration) -> None:
-    """Vectors of a fifth of a word's length for the digits of times, six of which add up, and for
-    changes of a third of a word's length at a cut."""
+def draw_told(model: TimeVLMForConditionalGeneration) -> None:
+    """Vectors of a fifth of a word's length for the digits of times, six of which add up, for
+    changes of a third of a word's length at a cut, and for timestamps as deep layers need them."""
     unit = model.config.llm.hidden_size**-0.5
+    nn.init.normal_(model.timestamps.weight, std=TIMESTAMP_GAIN * unit)
     nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
     nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
 

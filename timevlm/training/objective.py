@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.llm.attention import rank_keys
-from timevlm.llm.config import MLP, HybridConfig
+from timevlm.llm.config import HybridConfig
 from timevlm.llm.state import HybridState, compact_rows
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
@@ -61,6 +61,7 @@ class AnswerObjective(nn.Module):
     def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
         model = self.model
+        late = model.tell_late(batch.video_ids, batch.frame_seconds)
         if features is None:
             features = model.encode_frames(batch.pixels, batch.frame_seconds, batch.frame_counts)
         x = model.llm.embed(batch.video_ids)
@@ -69,7 +70,7 @@ class AnswerObjective(nn.Module):
         prefix = torch.tensor([self.prefix_ids], device=x.device).expand(len(x), -1)
         state = model.llm.init_state(batch.video_lengths)
         state = model.llm.read_prefix(model.llm.embed(prefix), state)
-        return model.llm.read_video(x, state, batch.video_lengths)
+        return model.llm.read_video(x, state, batch.video_lengths, late)
 
     def watch_tracking(
         self, batch: Batch, labels: PatchLabels
@@ -98,8 +99,7 @@ class AnswerObjective(nn.Module):
         targets, seconds = targets[..., :-1], targets[..., -1]
         # The prefix is read first, the videos in one piece after it.
         tokens = outputs[-1][0]
-        loss = self.tracks(tokens, targets) + self.tracks.time_loss(tokens, targets, seconds)
-        return state, loss, targets, seconds
+        return state, self.tracks(tokens, targets), targets, seconds
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
@@ -186,13 +186,8 @@ class AnswerObjective(nn.Module):
 
 
 def track_layer(config: HybridConfig) -> int:
-    """The layer, not the first, to which vision tokens come as their tracks are asked for.
-
-    That is where they wait for the question; without such a place, the last that mixes tokens.
-    """
-    if config.split_layer < config.num_layers:
-        return max(1, config.split_layer)
-    return max(1, *(i for i, kind in enumerate(config.pattern) if kind != MLP))
+    """The layer, not the first, to which vision tokens come as their tracks are asked for."""
+    return max(1, config.late_layer)
 
 
 @contextmanager

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from timevlm.llm.config import TransV
 from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
-from timevlm.model import IGNORE_INDEX
 from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.lookups import Lookups
 from timevlm.training.phrases import PhraseTokens, inside_spans
-from timevlm.vision.times import NUM_DIGITS, time_digits
 
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
@@ -40,17 +38,6 @@ class TrackHead(nn.Module):
         self.kinds = kinds
         self.norm = nn.RMSNorm(hidden_size)
         self.head = nn.Linear(hidden_size, sum(kinds.track_sizes) + MOVE_SIZE)
-        self.digits = nn.Linear(hidden_size, 10 * NUM_DIGITS)
-
-    def time_loss(self, tokens: Tensor, targets: Tensor, seconds: Tensor) -> Tensor:
-        """Mean loss of reading the digits of its frame's time, seconds (V, L), from a token.
-
-        An answer copies them from the token that it found, however deep.
-        """
-        scores = self.digits(self.norm(tokens)).float().reshape(-1, 10)
-        digits = time_digits(seconds.flatten()).unflatten(0, seconds.shape)
-        digits = digits.masked_fill(~of_frames(targets, self.kinds)[..., None], IGNORE_INDEX)
-        return F.cross_entropy(scores, digits.flatten(), ignore_index=IGNORE_INDEX)
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
