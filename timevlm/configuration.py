@@ -26,7 +26,7 @@ class TimeVLMConfig(PreTrainedConfig):
     place_embedding: bool = False  # merged tokens are told where their patches were
     change_embedding: bool = False  # and what changed there since the frame before
     time_embedding: bool = False  # and the digits of their frame's time
-    timestamp_embedding: bool = False  # and, again where they are asked, its timestamp's characters
+    timestamp_embedding: bool = False  # and, again where they are asked, its timestamp's words
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps

@@ -134,8 +134,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def tell_late(self, ids: Tensor, seconds: Tensor | None) -> Tensor | None:
         """What vision tokens are told deep in the LLM: ids (..., T), times (N,) -> (..., T, D).
 
-        That are the characters of their frames' timestamps, and zeros for text; None if the model
-        does not want them. Raises `InputError` when such a model gets no times.
+        That are the words of their frames' timestamps, and zeros for text; None if the model does
+        not want them. Raises `InputError` when such a model gets no times.
         """
         if self.timestamps is None:
             return None

@@ -7,14 +7,13 @@ from tests.helpers import random_pixels, tiny_config
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.tasks.timestamps import timestamp_text
+from timevlm.tokenization import build_tokenizer
 from timevlm.vision.times import (
-    END,
-    NUM_CHARACTERS,
-    POINT,
+    NONE,
     TimeEmbedding,
     TimestampEmbedding,
     time_digits,
-    timestamp_characters,
+    timestamp_pieces,
 )
 
 TIMES = [0.0, 0.04, 1.25, 7.5, 9.95, 10.0, 26.0, 100.0, 1020.35, 3599.96, 86399.9]
@@ -27,20 +26,29 @@ def test_digits_are_those_of_the_timestamp(seconds):
     assert f"<{int(text[:-1])}.{text[-1]}s>" == timestamp_text(seconds)
 
 
-@pytest.mark.parametrize("seconds", TIMES)
-def test_characters_are_those_of_the_timestamp(seconds):
-    (found,) = timestamp_characters(torch.tensor([seconds], dtype=torch.float64)).tolist()
-    text = timestamp_text(seconds).strip("<s>")
-    expected = [POINT if c == "." else int(c) for c in text]
-    assert found == expected + [END] * (NUM_CHARACTERS - len(text))
+@pytest.mark.parametrize("seconds", [*TIMES, 9999.94, 10_000.0, 360_001.0])
+def test_pieces_are_the_words_of_the_timestamp(seconds):
+    *pairs, tenth = timestamp_pieces(torch.tensor([seconds], dtype=torch.float64))[0].tolist()
+    first, *others = [pair for pair in pairs if pair != NONE]
+    words = [f"<{first}", *(f"{pair:02d}" for pair in others), f".{tenth}s>"]
+    tokenizer = build_tokenizer([])
+    assert tokenizer.tokenize(timestamp_text(seconds)) == words
+    assert pairs == [first, *others, NONE, NONE][:3]
 
 
-def test_each_character_adds_its_own_vector():
+def test_each_word_of_a_timestamp_adds_its_own_vector():
     told = TimestampEmbedding(8)
-    vectors = told.weight.detach().T.unflatten(0, (-1, END + 1))  # (places, characters, dim)
-    expected = vectors[0, 1] + vectors[1, 2] + vectors[2, POINT] + vectors[3, 5]
-    expected = expected + vectors[4:, END].sum(dim=0)
-    torch.testing.assert_close(told(torch.tensor([12.5]))[0], expected)
+    firsts, pairs, ends = (torch.randn(n, 8) for n in (100, 100, 10))
+    told.begin_as(firsts, pairs, ends)
+    expected = torch.stack(
+        [
+            firsts[12] + ends[5],
+            firsts[3] + pairs[12] + ends[0],
+            firsts[1] + pairs[0] + pairs[7] + ends[9],
+        ]
+    )
+    found = told(torch.tensor([12.5, 312.0, 10_007.9]))
+    torch.testing.assert_close(found, expected)
 
 
 def test_only_vision_tokens_are_told_late():

@@ -46,7 +46,7 @@ class BatchConfig:
     frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
     odd_rate_share: float = 0.0  # videos at any rate, such as a budget of frames comes to
     shift_share: float = 0.3  # videos whose clock does not start at 0
-    max_shift_seconds: int = 10_800
+    max_shift_seconds: int = 36_000  # every order of magnitude as often
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
@@ -128,7 +128,8 @@ def sample_videos(
         rng = random.Random(f"sampling:{split}:{seed}")
         spec, seconds = _sample_frames(config, rng, seed, split)
         shifted = rng.random() < config.shift_share
-        shift = float(rng.randrange(config.max_shift_seconds)) if shifted else 0.0
+        power = rng.uniform(0.0, math.log10(config.max_shift_seconds))
+        shift = float(round(10.0**power)) if shifted else 0.0
         samples.append(VideoSample(spec=spec, seconds=seconds, shift=shift))
     return samples
 

@@ -23,7 +23,7 @@ EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
 TIME_GAIN = 5.0
-TIMESTAMP_GAIN = 12.0  # deep down, tokens are 60 to 120 long
+TIMESTAMP_GAIN = 0.5  # of a word's length, where tokens are two to four words long
 ALIKE_GAIN = 1.5
 TRAINED_ON = {
     "basic": (
@@ -36,6 +36,7 @@ TRAINED_ON = {
 }
 # The row of a token, in these two, is what the model knows of it.
 _TOKEN_TABLES = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
+_TOLD = ("times.", "changes.", "timestamps.")
 
 
 def build_processor(level: Level = "basic") -> TimeVLMProcessor:
@@ -136,7 +137,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
-        draw_told(model)
+        draw_told(model, processor)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -194,7 +195,6 @@ def _enlarged(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
-        draw_told(larger)
     state, drawn = model.state_dict(), larger.state_dict()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
@@ -202,16 +202,29 @@ def _enlarged(
     for name in _TOKEN_TABLES:
         state[name] = drawn[name].clone().index_copy(0, new, state[name][old])
     larger.load_state_dict({**drawn, **state})
+    with torch.no_grad():
+        draw_told(larger, processor)
+    larger.load_state_dict({k: v for k, v in state.items() if k.startswith(_TOLD)}, strict=False)
     return larger
 
 
-def draw_told(model: TimeVLMForConditionalGeneration) -> None:
-    """Vectors of a fifth of a word's length for the digits of times, six of which add up, for
-    changes of a third of a word's length at a cut, and for timestamps as deep layers need them."""
+def draw_told(model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor) -> None:
+    """Vectors for what tokens are told of times and changes.
+
+    A fifth of a word's length for the digits of times, six of which add up; a third of it for
+    changes at a cut; and for the words of timestamps, deep down, those words themselves.
+    """
     unit = model.config.llm.hidden_size**-0.5
-    nn.init.normal_(model.timestamps.weight, std=TIMESTAMP_GAIN * unit)
     nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
     nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
+    tables = (
+        [f"<{number}" for number in range(100)],
+        [f"{number:02d}" for number in range(100)],
+        [f".{digit}s>" for digit in range(10)],
+    )
+    words = [processor.tokenizer.convert_tokens_to_ids(table) for table in tables]
+    embeddings = model.llm.backbone.embeddings.weight
+    model.timestamps.begin_as(*(TIMESTAMP_GAIN * embeddings[ids] for ids in words))
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

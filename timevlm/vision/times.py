@@ -4,7 +4,7 @@ A timestamp stands before every frame as text, but what a vision token has heard
 small LLM is little: a linear probe read the tens from 63 % of them and the units from 27 %. So a
 token is told the digits by their places as it enters, for layers that compare times; even of those
 a probe found the units at only 47 % deep down. An answer has to copy a time from the token that it
-found, character by character: where the tokens wait for a question, they are told the characters.
+found, word by word (`<12`, `34`, `.5s>`): where tokens wait for a question, they are told these.
 """
 
 import torch
@@ -12,33 +12,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NUM_DIGITS = 6  # from tens of thousands of seconds to tenths: 27 hours
-NUM_CHARACTERS = NUM_DIGITS + 1  # and the point
-POINT, END = 10, 11  # what a character is that is no digit
+NUM_PAIRS = 3  # of digits before the point: 277 hours
+NONE = 100  # the second and third pair of a time that is too short for them
+# Rows of the table of pieces before those of a place: the pairs, the first one first, then tenths.
+_FIRST_ROWS = (0, 101, 202, 303)
+NUM_PIECES = 313
 # Half a tenth is rounded up, as timestamps are; the nearest binary number may lie a hair below.
 _HALF_UP = 0.5 + 1e-6
 
 
 def time_digits(seconds: Tensor) -> Tensor:
     """Digits `(N, NUM_DIGITS)` of times in seconds `(N,)`, tenths first, as timestamps print."""
-    tenths = (seconds.double() * 10 + _HALF_UP).floor().long()
     powers = 10 ** torch.arange(NUM_DIGITS, device=seconds.device)
-    return tenths[:, None] // powers % 10
+    return _tenths(seconds)[:, None] // powers % 10
 
 
-def timestamp_characters(seconds: Tensor) -> Tensor:
-    """Characters `(N, NUM_CHARACTERS)` of the timestamps of times `(N,)`, first one first.
+def _tenths(seconds: Tensor) -> Tensor:
+    return (seconds.double() * 10 + _HALF_UP).floor().long()
 
-    12.5 s is 1 2 POINT 5 END END END: as an answer writes it.
+
+def timestamp_pieces(seconds: Tensor) -> Tensor:
+    """The words that write the times `(N,)`: pairs of digits, first one first, and tenths, (N, 4).
+
+    1234.5 s is 12, 34, NONE, 5; 234.5 s is 2, 34, NONE, 5; 34.5 s is 34, NONE, NONE, 5.
     """
-    digits = time_digits(seconds)
-    place = torch.arange(NUM_DIGITS, device=seconds.device)
-    # Digits before the point: tenths do not count, a zero of seconds does.
-    before = (place * (digits > 0)).amax(dim=1, keepdim=True).clamp(min=1)
-    index = torch.arange(NUM_CHARACTERS, device=seconds.device)
-    which = torch.where(index < before, before - index, 0)
-    characters = digits.gather(1, which)
-    characters = characters.masked_fill(index == before, POINT)
-    return characters.masked_fill(index > before + 1, END)
+    tenths = _tenths(seconds)
+    pairs = torch.stack([tenths // (10 * 100**k) % 100 for k in range(NUM_PAIRS)], dim=1)
+    place = torch.arange(NUM_PAIRS, device=seconds.device)
+    num_pairs = 1 + (place * (pairs > 0)).amax(dim=1, keepdim=True)
+    written = pairs.gather(1, (num_pairs - 1 - place).clamp(min=0))
+    written = written.masked_fill(place >= num_pairs, NONE)
+    return torch.cat([written, tenths[:, None] % 10], dim=1)
 
 
 class TimeEmbedding(nn.Linear):
@@ -53,16 +57,27 @@ class TimeEmbedding(nn.Linear):
         return super().forward(digits.to(self.weight.dtype))
 
 
-class TimestampEmbedding(nn.Linear):
+class TimestampEmbedding(nn.Embedding):
     """What a frame's tokens are told deep in the LLM: seconds (N,) -> (N, dim).
 
-    A row for every character at every place of the timestamp.
+    A row for every word at every place of a timestamp. They are told apart from the LLM's words,
+    which they begin as, because the same pair of digits can stand at two places of a time.
     """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(NUM_CHARACTERS * (END + 1), dim, bias=False)
+        super().__init__(NUM_PIECES, dim)
 
     def forward(self, seconds: Tensor) -> Tensor:
-        """The sum of one vector a character."""
-        characters = F.one_hot(timestamp_characters(seconds), END + 1).flatten(1)
-        return super().forward(characters.to(self.weight.dtype))
+        """The sum of one vector a word."""
+        rows = timestamp_pieces(seconds) + torch.tensor(_FIRST_ROWS, device=seconds.device)
+        return super().forward(rows).sum(dim=1)
+
+    @torch.no_grad()
+    def begin_as(self, firsts: Tensor, pairs: Tensor, ends: Tensor) -> None:
+        """Take the vectors of the LLM's words: `<12` (100, dim), `34` (100, dim), `.5s>` (10, dim).
+
+        A pair that is not there says nothing.
+        """
+        silent = pairs.new_zeros(1, pairs.shape[1])
+        rows = torch.cat([firsts, silent, pairs, silent, pairs, silent, ends])
+        self.weight.copy_(rows)
