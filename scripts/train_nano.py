@@ -54,6 +54,7 @@ def main() -> int:
             long_share=args.long_share,
             single_scene_share=args.single_scene_share,
             odd_rate_share=args.odd_rate_share,
+            late_clock_share=args.late_clock_share,
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
@@ -135,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="of the videos, read at any rate from 0.4 to 2 frames/s in place of 0.5, 1 or 2",
+    )
+    parser.add_argument(
+        "--late-clock-share",
+        type=float,
+        default=0.3,
+        help="of the videos, with times from 100 s to 11 hours on: long times in short videos",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
     parser.add_argument(

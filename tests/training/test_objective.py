@@ -88,7 +88,7 @@ def test_batches_depend_on_the_step_alone():
 
 
 def test_clocks_are_shifted_and_frames_bounded():
-    config = BatchConfig(num_videos=30, max_frames=20, shift_share=0.5)
+    config = BatchConfig(num_videos=30, max_frames=20, late_clock_share=0.5)
     samples = sample_videos(config, 0)
     shifted = [s for s in samples if s.shift]
     assert 5 < len(shifted) < 25

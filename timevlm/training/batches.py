@@ -29,6 +29,10 @@ from timevlm.training.turns import Turn, make_turns
 
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
 
+# Clocks begin at 100 to 40,000 s, every order of magnitude as often: times of every length are
+# told in short videos too, which give many more lessons a minute.
+_LATE_CLOCK_POWERS = (2.0, 4.6)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
@@ -45,8 +49,7 @@ class BatchConfig:
     long_share: float = 0.25  # videos with more than SHORT_FRAMES frames, where they are allowed
     frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
     odd_rate_share: float = 0.0  # videos at any rate, such as a budget of frames comes to
-    shift_share: float = 0.3  # videos whose clock does not start at 0
-    max_shift_seconds: int = 36_000  # every order of magnitude as often
+    late_clock_share: float = 0.3  # videos whose clock does not start at 0
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
@@ -59,7 +62,7 @@ class BatchConfig:
                 f"{self.num_videos} videos of at most {self.max_frames} frames with "
                 f"{self.turns_per_video} questions make no batch; give at least 1 of each"
             )
-        for name in ("long_share", "single_scene_share", "odd_rate_share"):
+        for name in ("long_share", "single_scene_share", "odd_rate_share", "late_clock_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
 
@@ -127,9 +130,8 @@ def sample_videos(
         seed = config.first_seed + first_seed + step * config.num_videos + i
         rng = random.Random(f"sampling:{split}:{seed}")
         spec, seconds = _sample_frames(config, rng, seed, split)
-        shifted = rng.random() < config.shift_share
-        power = rng.uniform(0.0, math.log10(config.max_shift_seconds))
-        shift = float(round(10.0**power)) if shifted else 0.0
+        power = rng.uniform(*_LATE_CLOCK_POWERS)
+        shift = float(round(10.0**power)) if rng.random() < config.late_clock_share else 0.0
         samples.append(VideoSample(spec=spec, seconds=seconds, shift=shift))
     return samples
 
