@@ -19,6 +19,7 @@ from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
 from timevlm.training.batches import Batch
+from timevlm.training.nano import timestamp_token_ids
 from timevlm.video.tensor_frames import TensorFrames
 
 FRAME_SIDE = 32
@@ -93,7 +94,7 @@ def tiny_config(transv: tuple[dict, ...] = (UNIFORM, ATTENTION), **changes: obje
         "tome_heads": 2,
         "change_embedding": True,
         "time_embedding": True,
-        "timestamp_embedding": True,
+        "timestamp_token_ids": timestamp_token_ids(processor),
         "frame_token_id": processor.frame_token_id,
         "prefix_length": len(processor.prefix_ids()),
     }

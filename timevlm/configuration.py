@@ -26,7 +26,9 @@ class TimeVLMConfig(PreTrainedConfig):
     place_embedding: bool = False  # merged tokens are told where their patches were
     change_embedding: bool = False  # and what changed there since the frame before
     time_embedding: bool = False  # and the digits of their frame's time
-    timestamp_embedding: bool = False  # and, again where they are asked, its timestamp's words
+    # Token ids of "<0", "00" and ".0s>", each followed by the others: answers copy times from the
+    # frames they look at (`pointer.py`). None: they are written as any other words.
+    timestamp_token_ids: list[int] | None = None
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
@@ -53,7 +55,16 @@ class TimeVLMConfig(PreTrainedConfig):
                 f"tokens_per_frame {self.tokens_per_frame} and default_fps {self.default_fps} "
                 "must be positive"
             )
+        if self.timestamp_token_ids is not None:
+            self._check_pointer()
         super().__post_init__(**kwargs)
+
+    def _check_pointer(self) -> None:
+        if len(self.timestamp_token_ids) != 3 or self.llm.pointing_layer is None:
+            raise ModelError(
+                f"timestamp_token_ids {self.timestamp_token_ids} must be three, of a model with "
+                f"attention; give None for pattern {self.llm.pattern!r}"
+            )
 
     @property
     def llm(self) -> HybridConfig:

@@ -239,8 +239,8 @@ class MemoryBuilder:
         ids, frame_index = self.processor.video_ids(batch.seconds.tolist())
         token_ids = torch.tensor([ids], device=device)
         x = self.model.embed_with_frames(token_ids[0], features)
-        late = self.model.tell_late(token_ids, batch.seconds)
-        self.state = self.model.llm.read_video(x[None], self.state, late=late)
+        marks = self.model.time_marks(token_ids, batch.seconds)
+        self.state = self.model.llm.read_video(x[None], self.state, marks=marks)
         _synchronize(device)
         self.encode_seconds += encoded - started
         self.prefill_seconds += time.perf_counter() - encoded

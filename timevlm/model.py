@@ -23,16 +23,17 @@ from transformers.utils import ModelOutput
 
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
-from timevlm.llm.hybrid import HybridLM
+from timevlm.llm.hybrid import HybridLM, TextOutput
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
+from timevlm.pointer import TimePointer
 from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.order import interlaced_order, reorder
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
-from timevlm.vision.times import TimeEmbedding, TimestampEmbedding
+from timevlm.vision.times import WORDS_PER_TIME, TimeEmbedding, timestamp_words
 from timevlm.vision.tome import merge_with_companion
 
 IGNORE_INDEX = -100  # label of tokens that the loss skips
@@ -69,8 +70,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
         self.changes = ChangeEmbedding(llm.hidden_size) if config.change_embedding else None
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
-        is_told = config.timestamp_embedding
-        self.timestamps = TimestampEmbedding(llm.hidden_size) if is_told else None
+        first_ids = config.timestamp_token_ids
+        self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -131,20 +132,30 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         seconds = _checked_seconds(seconds, len(features))
         return features + self.times(seconds.to(features.device)).to(features.dtype)[:, None]
 
-    def tell_late(self, ids: Tensor, seconds: Tensor | None) -> Tensor | None:
-        """What vision tokens are told deep in the LLM: ids (..., T), times (N,) -> (..., T, D).
+    def time_marks(self, ids: Tensor, seconds: Tensor | None) -> Tensor | None:
+        """The words of the timestamps of video ids (B, T): uint8 (B, T, 4); None without pointer.
 
-        That are the words of their frames' timestamps, and zeros for text; None if the model does
-        not want them. Raises `InputError` when such a model gets no times.
+        seconds (N,) are the times of all rows' frames. Text before a frame has the frame's time.
+        Raises `InputError` when a model that points at times gets none.
         """
-        if self.timestamps is None:
+        if self.pointer is None:
             return None
         is_frame = ids == self.config.frame_token_id
-        seconds = _checked_seconds(seconds, int(is_frame.sum()) // self.config.tokens_per_frame)
-        told = self.timestamps(seconds.to(ids.device))
-        told = told.repeat_interleave(self.config.tokens_per_frame, dim=0)
-        late = told.new_zeros(*ids.shape, told.shape[-1])
-        return late.masked_scatter(is_frame[..., None], told)
+        per_frame = self.config.tokens_per_frame
+        seconds = _checked_seconds(seconds, int(is_frame.sum()) // per_frame)
+        if not len(seconds):
+            return torch.zeros(*ids.shape, WORDS_PER_TIME, dtype=torch.uint8, device=ids.device)
+        before = (is_frame.flatten().cumsum(dim=0) - is_frame.flatten().long()).view_as(ids)
+        frame = (before // per_frame).clamp(max=len(seconds) - 1)
+        return timestamp_words(seconds.to(ids.device)).to(torch.uint8)[frame]
+
+    def text_logits(self, out: TextOutput, ids: Tensor) -> Tensor:
+        """Next-token logits (B, L, V) after text ids (B, L) that gave `out`."""
+        logits = self.llm.logits(out.hidden)
+        marks = out.state.marks
+        if self.pointer is None or marks is None or not marks.shape[1]:
+            return logits
+        return self.pointer(logits, ids, self.llm.video_looks(out), marks)
 
     def merge_patches(
         self, patches: Tensor, companion: Tensor | None = None, changes: Tensor | None = None
@@ -281,8 +292,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         state = self.llm.read_prefix(x[:, :start], state)
         if int(video_length.max()):
             video, video_lengths = compact_rows(x, in_video)
-            late = self.tell_late(compact_rows(ids, in_video)[0], seconds)
-            state = self.llm.read_video(video, state, video_lengths, late)
+            marks = self.time_marks(compact_rows(ids, in_video)[0], seconds)
+            state = self.llm.read_video(video, state, video_lengths, marks)
         text_ids, _ = compact_rows(ids, in_text)
         if labels is not None:
             labels, _ = compact_rows(labels, in_text)
@@ -307,7 +318,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 labelled = (labels != IGNORE_INDEX).to(torch.uint8)
                 rank_index = (labelled.argmax(dim=1) - 1).clamp(min=0)
             out = self.llm.read_prompt(x, state, lengths, rank_index)
-        logits = self.llm.logits(out.hidden)
+        logits = self.text_logits(out, ids)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(

@@ -1,16 +1,18 @@
 """The laws of the hybrid LLM: one result, however it is read, and nothing seen before its time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tests.helpers import small_lm
+from tests.helpers import small_config, small_lm
 from timevlm.errors import ModelError
 from timevlm.llm import HybridLM, HybridState, Spans, TokenStore
+from timevlm.llm.attention import rank_keys
 from timevlm.llm.state import state_from_tensors, state_tensors
+from timevlm.llm.transv import kept_counts
+from timevlm.training.tracks import drop_as_read
 
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
 PREFIX, VIDEO, TEXT = 3, 29, 11
@@ -120,12 +122,11 @@ class Rows:
     prefix: Tensor
     video: Tensor
     text: Tensor
-    late: Tensor | None = None  # told to the video's tokens deep down
 
 
 def random_rows(batch: int = 2, video: int = VIDEO) -> Rows:
     lengths = (PREFIX, video, TEXT)
-    return Rows(*(torch.randn(batch, length, 32) for length in (*lengths, video)))
+    return Rows(*(torch.randn(batch, length, 32) for length in lengths))
 
 
 def whole(lm: HybridLM, rows: Rows, prompt: int = TEXT) -> Tensor:
@@ -133,10 +134,7 @@ def whole(lm: HybridLM, rows: Rows, prompt: int = TEXT) -> Tensor:
     batch = rows.text.shape[0]
     sizes = [torch.full((batch,), part.shape[1]) for part in (rows.prefix, rows.video, rows.text)]
     x = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
-    late = rows.late
-    if late is not None:
-        late = F.pad(late, (0, 0, rows.prefix.shape[1], rows.text.shape[1]))
-    hidden, _ = lm(x, Spans(*sizes), torch.full((batch,), prompt - 1), late)
+    hidden, _ = lm(x, Spans(*sizes), torch.full((batch,), prompt - 1))
     return hidden[:, -rows.text.shape[1] :]
 
 
@@ -144,10 +142,8 @@ def watch(lm: HybridLM, rows: Rows, sizes: list[int] | None = None) -> HybridSta
     batch, num_tokens = rows.video.shape[:2]
     state = lm.init_state(torch.full((batch,), num_tokens))
     state = lm.read_prefix(rows.prefix, state)
-    sizes = sizes or [num_tokens]
-    late = [None] * len(sizes) if rows.late is None else rows.late.split(sizes, dim=1)
-    for part, told in zip(rows.video.split(sizes, dim=1), late, strict=True):
-        state = lm.read_video(part, state, late=told)
+    for part in rows.video.split(sizes or [num_tokens], dim=1):
+        state = lm.read_video(part, state)
     return state
 
 
@@ -201,7 +197,7 @@ def test_keeping_everything_is_the_identity(name):
     keeping = small_lm(pattern, transv=everything)
     plain = small_lm(pattern)
     plain.load_state_dict(keeping.state_dict(), strict=False)
-    rows = replace(random_rows(), late=None)
+    rows = random_rows()
     found = ask(keeping, rows.text, watch(keeping, rows, [20, 9]), [5, 6])
     torch.testing.assert_close(found, whole(plain, rows), **TOLERANCE)
 
@@ -213,7 +209,7 @@ def test_compression_changes_the_result(name):
     pattern, changes = CASES[name]
     lm, plain = small_lm(pattern, **changes), small_lm(pattern)
     plain.load_state_dict(lm.state_dict(), strict=False)
-    rows = replace(random_rows(), late=None)
+    rows = random_rows()
     assert float((whole(lm, rows) - whole(plain, rows)).abs().max()) > 0.01
 
 
@@ -243,8 +239,7 @@ def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
     start = 0
     for part in rows.video.split(sizes, dim=1):
         lengths = (torch.tensor(RAGGED_VIDEOS) - start).clamp(0, part.shape[1])
-        late = rows.late[:, start : start + part.shape[1]]
-        state = lm.read_video(part, state, lengths, late)
+        state = lm.read_video(part, state, lengths)
         start += part.shape[1]
     out = lm.read_prompt(rows.text, state, torch.tensor(RAGGED_TEXTS))
     answers = torch.randn(4, 5, 32)
@@ -257,25 +252,73 @@ def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
             rows.prefix[i : i + 1],
             rows.video[i : i + 1, :video],
             torch.cat([rows.text[i : i + 1, :text], answer], dim=1),
-            rows.late[i : i + 1, :video],
         )
         expected = whole(lm, alone, prompt=text)[0]
         found = torch.cat([out.hidden[i, :text], after.hidden[i, : lengths[i]], last.hidden[i]])
         torch.testing.assert_close(found, expected, **TOLERANCE)
 
 
+POINTING = [
+    name
+    for name, (pattern, changes) in CASES.items()
+    if small_config(pattern, **changes).pointing_layer is not None
+]
+
+
+@pytest.mark.parametrize("sizes", [[VIDEO], [7, 7, 7, 7, 1]])
+@pytest.mark.parametrize("name", POINTING)
 @torch.inference_mode()
-def test_what_is_told_late_changes_deep_layers_alone(lm):
-    rows = random_rows()
-    silent = replace(rows, late=torch.zeros_like(rows.late))
-    plain = whole(lm, replace(rows, late=None))
-    torch.testing.assert_close(whole(lm, silent), plain, atol=0, rtol=0)
-    assert float((whole(lm, rows) - plain).abs().max()) > 0.01
-    told, untold = watch(lm, rows), watch(lm, silent)
-    for layer in range(lm.config.late_layer):
-        for name, tensor in state_tensors(untold).items():
-            if name.startswith(f"layers.{layer}."):
-                assert torch.equal(state_tensors(told)[name], tensor)
+def test_marks_stay_with_their_tokens(name, sizes):
+    pattern, changes = CASES[name]
+    lm, rows = small_lm(pattern, **changes), random_rows(batch=4)
+    marks = torch.stack([torch.arange(VIDEO), -torch.arange(VIDEO)], dim=1).expand(4, -1, -1)
+    state = lm.init_state(torch.tensor(RAGGED_VIDEOS))
+    state = lm.read_prefix(rows.prefix, state)
+    start = 0
+    for part in rows.video.split(sizes, dim=1):
+        lengths = (torch.tensor(RAGGED_VIDEOS) - start).clamp(0, part.shape[1])
+        here = marks[:, start : start + part.shape[1]]
+        state = lm.read_video(part, state, lengths, here)
+        start += part.shape[1]
+    original = lengths = torch.tensor(RAGGED_VIDEOS)
+    arriving = [c for c in lm.config.transv if c.layer <= lm.config.pointing_layer]
+    held = drop_as_read(marks, original, arriving)
+    for c in arriving:
+        if c.rule == "uniform":
+            lengths = kept_counts(c, original, lengths)
+    out = lm.read_prompt(rows.text, state).state
+    for i, length in enumerate(lengths.tolist()):
+        expected = held[i, :length]
+        if out.kept is not None:
+            expected = expected[out.kept[i, :length]]
+        assert int(out.num_marks[i]) == len(expected)
+        assert torch.equal(out.marks[i, : len(expected)], expected)
+
+
+@pytest.mark.parametrize("name", POINTING)
+@torch.inference_mode()
+def test_looks_are_the_attention_to_kept_vision_tokens(name):
+    pattern, changes = CASES[name]
+    lm, rows = small_lm(pattern, **changes), random_rows(batch=1)
+    state = lm.init_state(torch.tensor([VIDEO]))
+    marks = torch.arange(VIDEO)[None, :, None]
+    state = lm.read_video(rows.video, lm.read_prefix(rows.prefix, state), marks=marks)
+    first = lm.read_prompt(rows.text[:, :6], state)
+    second = lm.read_text(rows.text[:, 6:], first.state)
+    together = lm.read_prompt(rows.text, state, rank_index=torch.tensor([5]))
+    looks = torch.cat([lm.video_looks(first), lm.video_looks(second)], dim=1)
+    torch.testing.assert_close(looks, lm.video_looks(together), **TOLERANCE)
+    sizes = [torch.tensor([n]) for n in (PREFIX, VIDEO, TEXT)]
+    whole_row = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
+    _, inputs = lm(whole_row, Spans(*sizes), torch.tensor([5]))
+    layer, num_kept = lm.config.pointing_layer, int(together.state.num_marks)
+    block = lm.backbone.layers[layer]
+    x = block.norm(inputs[layer])
+    for t in range(TEXT):
+        expected = rank_keys(
+            block.mixer, x[:, PREFIX + num_kept + t], x[:, PREFIX : PREFIX + num_kept], None
+        )
+        torch.testing.assert_close(looks[:, t], expected, **TOLERANCE)
 
 
 @torch.inference_mode()
@@ -383,12 +426,10 @@ def test_asking_leaves_the_state_as_it_was(lm):
 def test_watching_on_leaves_the_earlier_state_as_it_was(lm):
     rows = random_rows()
     state = lm.init_state(torch.full((2,), VIDEO))
-    first, second = rows.video.split([20, 9], dim=1)
-    late = rows.late.split([20, 9], dim=1)
-    early = lm.read_video(first, lm.read_prefix(rows.prefix, state), late=late[0])
+    early = lm.read_video(rows.video[:, :20], lm.read_prefix(rows.prefix, state))
     before = [t.clone() for t in every_tensor(early)]
-    one = lm.read_video(second, early, late=late[1])
-    lm.read_video(-second, early, late=late[1])
+    one = lm.read_video(rows.video[:, 20:], early)
+    lm.read_video(-rows.video[:, 20:], early)
     assert all(torch.equal(a, b) for a, b in zip(before, every_tensor(early), strict=True))
     found = ask(lm, rows.text, one, [TEXT])
     torch.testing.assert_close(found, whole(lm, rows), **TOLERANCE)
@@ -401,8 +442,7 @@ def test_select_rows_forks_a_video_for_several_questions(lm):
     questions = torch.randn(4, TEXT, 32)
     found = ask(lm, questions, watch(lm, rows).consolidated().select_rows(index), [6, 5])
     for i, row in enumerate(index.tolist()):
-        parts = (rows.prefix[row], rows.video[row], questions[i], rows.late[row])
-        alone = Rows(*(part[None] for part in parts))
+        alone = Rows(rows.prefix[row : row + 1], rows.video[row : row + 1], questions[i : i + 1])
         torch.testing.assert_close(found[i : i + 1], whole(lm, alone, prompt=6), **TOLERANCE)
 
 

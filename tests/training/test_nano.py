@@ -50,16 +50,17 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
 
 
 def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_path):
-    older = tiny_model(time_embedding=False, timestamp_embedding=False)
+    older = tiny_model(time_embedding=False, timestamp_token_ids=None)
     older.save_pretrained(tmp_path)
     tiny_processor().save_pretrained(tmp_path)
-    model, _ = build_nano(tmp_path)
+    model, processor = build_nano(tmp_path)
     assert model.config.time_embedding
     for name, tensor in older.state_dict().items():
         if name.startswith(("vision.", "projector.", "llm.backbone.layers.")):
             assert torch.equal(model.state_dict()[name], tensor), name
     assert (model.times.weight.norm(dim=0) > 0).all()
-    assert (model.timestamps.weight.norm(dim=0) > 0).all()
+    first_ids = ["<0", "00", ".0s>"]
+    assert processor.tokenizer.convert_ids_to_tokens(model.pointer.first_ids) == first_ids
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

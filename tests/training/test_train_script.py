@@ -50,7 +50,7 @@ def test_a_killed_training_goes_on_from_the_saved_step(tmp_path, level):
     before = progress_of(saved)
     num_lines = len((folder / "log.jsonl").read_text().splitlines())
 
-    minutes = before.seconds * (1 + 20 / before.step) / 60  # for about twenty more steps
+    minutes = before.seconds * (1 + 30 / before.step) / 60  # for about thirty more steps
     again = command(folder, start, minutes, "--level", level, "--out", str(tmp_path / "export"))
     subprocess.run(again, env=environment, check=True, timeout=PATIENCE_SECONDS)
     after = progress_of(saved)

@@ -254,6 +254,18 @@ class TransferAttention(QueryKeyValue):
         return self.output(attend(self.queries(text), k, v, key_valid=valid, causal=False))
 
 
+def attention_weights(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+    """How much x (B, L, D) attends to keys (B, K, KV, head_dim), of which valid (B, K) count.
+
+    Mean over heads of the softmax over these keys alone, (B, L, K), float32; zero without any.
+    """
+    q = attention.queries(x).unflatten(1, (attention.num_kv_heads, -1))
+    scores = torch.einsum("bkgld,btkd->bkglt", q.float(), keys.float())
+    scores = scores * attention.head_dim**-0.5
+    scores = scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
+
+
 def rank_keys(
     attention: QueryKeyValue, query: Tensor, context: Tensor, context_valid: Tensor | None
 ) -> Tensor:

@@ -157,13 +157,15 @@ class HybridConfig:
         return ranked[0] if ranked else self.num_layers
 
     @property
-    def late_layer(self) -> int:
-        """The layer to which vision tokens come as they are told what is for deep layers alone.
+    def pointing_layer(self) -> int | None:
+        """The attention layer whose looks at vision tokens can be asked for (`video_looks`).
 
-        There they wait for the question; without such a place, it is the last that mixes tokens.
+        The split layer or, in a model without one, the last attention layer; None if that is none.
         """
-        last = max((i for i, kind in enumerate(self.pattern) if kind != MLP), default=0)
-        return min(self.split_layer, last)
+        if self.split_layer < self.num_layers:
+            return self.split_layer
+        last = self.pattern.rfind(ATTENTION)
+        return None if last < 0 else last
 
     def to_dict(self) -> dict:
         """JSON-safe form; `HybridConfig(**config.to_dict())` gives the same configuration."""

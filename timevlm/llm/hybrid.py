@@ -23,7 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.errors import ModelError
-from timevlm.llm.attention import AttentionMixer, TransferAttention, VideoWindow, rank_keys
+from timevlm.llm.attention import (
+    AttentionMixer,
+    TransferAttention,
+    VideoWindow,
+    attention_weights,
+    rank_keys,
+)
 from timevlm.llm.config import ATTENTION, MAMBA, HybridConfig
 from timevlm.llm.mamba2 import Mamba2Mixer
 from timevlm.llm.ssd import BACKENDS
@@ -125,10 +131,14 @@ class Spans:
 
 @dataclass(frozen=True)
 class TextOutput:
-    """What reading text gives: `hidden (B, L, D)` after the final norm, and the new state."""
+    """What reading text gives: `hidden (B, L, D)` after the final norm, and the new state.
+
+    `deep (B, L, D)` came to the pointing layer; None in a model without one.
+    """
 
     hidden: Tensor
     state: HybridState
+    deep: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -216,12 +226,11 @@ class HybridLM(nn.Module):
         x: Tensor,
         state: HybridState,
         lengths: Tensor | None = None,
-        late: Tensor | None = None,
+        marks: Tensor | None = None,
     ) -> HybridState:
         """Read the next vision tokens `x (B, L, D)`; what is dropped leaves keys and values.
 
-        `late (B, L, D)` is added to them where they come to `config.late_layer`: what they are
-        told there need not be carried, beside all else, through the layers below.
+        `marks (B, L, M)` stay with the tokens that come to the pointing layer, see `video_looks`.
         """
         split = self.config.split_layer
         layers = list(state.layers)
@@ -229,15 +238,15 @@ class HybridLM(nn.Module):
         arriving = arriving_counts(self.config.transv, state.num_video_total)
         window = self._window(state.num_prefix)
         for i in range(split):
-            if i == self.config.late_layer and late is not None:
-                x, late = x + late, None
             c = self._compression_at(i)
             if c is not None:
                 mask, transferred[c], seen[c] = self._drop_uniformly(
                     c, x, lengths, (arriving[c], seen[c], state.num_video_total), transferred[c]
                 )
-                late = None if late is None else compact_rows(late, mask)[0]
+                marks = None if marks is None else compact_rows(marks, mask)[0]
                 x, lengths = compact_rows(x, mask)
+            if i == self.config.pointing_layer:
+                state = self._hold_marks(state, marks, lengths)
             if x.shape[1]:
                 x, layers[i] = self.backbone.layers[i](x, layers[i], lengths, window)
         state = replace(
@@ -247,9 +256,16 @@ class HybridLM(nn.Module):
             num_video_seen=tuple(seen),
         )
         if split < self.config.num_layers:
-            held = x if late is None else x + late
-            state = replace(state, held_video=state.held_video.append(held, lengths))
+            state = replace(state, held_video=state.held_video.append(x, lengths))
+            state = self._hold_marks(state, marks, lengths)
         return state
+
+    def _hold_marks(
+        self, state: HybridState, marks: Tensor | None, lengths: Tensor | None
+    ) -> HybridState:
+        if marks is None:
+            return state
+        return replace(state, held_marks=state.held_marks.append(marks, lengths))
 
     def read_prompt(
         self,
@@ -268,19 +284,19 @@ class HybridLM(nn.Module):
         if state.prompted:
             raise ModelError("this state has read its prompt; fork the state from before it")
         if split == self.config.num_layers:
-            return self._read_all_layers(x, replace(state, prompted=True), lengths)
-        x, layers = self._text_layers(x, state, lengths, range(split))
+            return self._read_all_layers(x, _with_marks(state, None), lengths)
+        x, layers, _ = self._text_layers(x, state, lengths, range(split))
         num_text = x.new_full((x.shape[0],), x.shape[1], dtype=torch.long)
         text = num_text if lengths is None else lengths
         joint = self._join_and_run(
             x, lengths, state, text - 1 if rank_index is None else rank_index
         )
         layers[split:] = joint.layers[split:]
-        hidden = self.backbone.norm_f(joint.x)
         start = joint.spans.prefix + joint.spans.video
-        index = start[:, None] + torch.arange(int(text.max()), device=x.device)
-        index = index.clamp(max=hidden.shape[1] - 1)  # rows shorter than the longest
-        hidden = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[2]))
+        hidden = _part(self.backbone.norm_f(joint.x), start, int(text.max()))
+        # At the split layer, there may be more vision tokens than further on.
+        first = state.num_prefix + joint.kept.sum(dim=1)
+        deep = _part(joint.inputs[0], first, int(text.max()))
         transferred = list(state.transferred)
         for c, compression in enumerate(self.config.transv):
             if compression.layer >= split:
@@ -291,11 +307,10 @@ class HybridLM(nn.Module):
             transferred=tuple(transferred),
             held_prefix=TokenStore(),
             held_video=TokenStore(),
-            prompted=True,
             ranking=joint.ranking,
             kept=joint.kept,
         )
-        return TextOutput(hidden, state)
+        return TextOutput(hidden, _with_marks(state, joint.kept), deep)
 
     def read_text(self, x: Tensor, state: HybridState, lengths: Tensor | None = None) -> TextOutput:
         """Read text `x (B, L, D)` after the prompt: answer tokens, one or many at a time."""
@@ -304,19 +319,36 @@ class HybridLM(nn.Module):
         return self._read_all_layers(x, state, lengths)
 
     def _read_all_layers(self, x: Tensor, state: HybridState, lengths: Tensor | None) -> TextOutput:
-        x, layers = self._text_layers(x, state, lengths, range(self.config.num_layers))
-        return TextOutput(self.backbone.norm_f(x), replace(state, layers=tuple(layers)))
+        x, layers, deep = self._text_layers(x, state, lengths, range(self.config.num_layers))
+        return TextOutput(self.backbone.norm_f(x), replace(state, layers=tuple(layers)), deep)
 
     def _text_layers(
         self, x: Tensor, state: HybridState, lengths: Tensor | None, span: range
-    ) -> tuple[Tensor, list[LayerState]]:
-        layers = list(state.layers)
+    ) -> tuple[Tensor, list[LayerState], Tensor | None]:
+        layers, deep = list(state.layers), None
         for i in span:
             c = self._compression_at(i)
             if c is not None:
                 x = x + self._transfer(c, x, state.transferred[c])
+            if i == self.config.pointing_layer:
+                deep = x
             x, layers[i] = self.backbone.layers[i](x, layers[i], lengths)
-        return x, layers
+        return x, layers, deep
+
+    def video_looks(self, out: TextOutput) -> Tensor:
+        """How much text attends to vision tokens in the pointing layer, (B, L, K).
+
+        The mean over heads of the softmax over them alone, in the order of `out.state.marks`, which
+        there must be. `out` is from `read_prompt` or `read_text`.
+        """
+        state, layer = out.state, self.config.pointing_layer
+        keys_values, valid = state.layers[layer].store.merged()
+        if valid is not None:
+            keys_values, _ = compact_rows(keys_values, valid)
+        keys = _part(keys_values[:, :, 0], state.num_prefix, state.marks.shape[1])
+        block = self.backbone.layers[layer]
+        is_there = valid_mask(state.num_marks, keys.shape[1])
+        return attention_weights(block.mixer, block.norm(out.deep), keys, is_there)
 
     def _drop_uniformly(
         self,
@@ -389,28 +421,19 @@ class HybridLM(nn.Module):
         return self._run_rows(x, spans, state.num_video_total, rank_index, self.config.split_layer)
 
     def _run_rows(
-        self,
-        x: Tensor,
-        spans: Spans,
-        original: Tensor,
-        rank_index: Tensor,
-        first_layer: int,
-        late: Tensor | None = None,
+        self, x: Tensor, spans: Spans, original: Tensor, rank_index: Tensor, first_layer: int
     ) -> _Joint:
         """Whole rows through layers `first_layer` .. last, compressing on the way."""
         layers: list[LayerState] = [None] * self.config.num_layers
         transferred = [TokenStore() for _ in self.config.transv]
         inputs, ranking, kept = [], None, None
         for i in range(first_layer, self.config.num_layers):
-            if i == self.config.late_layer and late is not None:
-                x, late = x + late, None
             c = self._compression_at(i)
             if c is not None:
                 before = spans
                 x, spans, transferred[c], mask, scores = self._compress_rows(
                     c, x, spans, original, rank_index
                 )
-                late = None if late is None else compact_rows(late, mask)[0]
                 if scores is not None and ranking is None:
                     ranking, kept = _video_part(scores, before), _video_part(mask, before)
             inputs.append(x)
@@ -422,7 +445,7 @@ class HybridLM(nn.Module):
     def _compress_rows(
         self, c: int, x: Tensor, spans: Spans, original: Tensor, rank_index: Tensor
     ) -> tuple[Tensor, Spans, TokenStore, Tensor, Tensor | None]:
-        """One compression over whole rows: (rows, spans, dropped store, mask of rows, scores)."""
+        """One compression over whole rows: (rows, spans, dropped store, kept mask, scores)."""
         compression = self.config.transv[c]
         num_tokens = x.shape[1]
         position = torch.arange(num_tokens, device=x.device)
@@ -456,27 +479,49 @@ class HybridLM(nn.Module):
             if num_text is not None:
                 text = text[valid_mask(num_text, text.shape[1])]
             x = x.masked_scatter(is_text[..., None], text)
-        stays = (position < spans.total[:, None]) & ~dropped
-        x, _ = compact_rows(x, stays)
-        return x, replace(spans, video=kept), store, stays, scores
+        valid = position < spans.total[:, None]
+        x, _ = compact_rows(x, valid & ~dropped)
+        return x, replace(spans, video=kept), store, goes_on, scores
 
     def forward(
         self,
         inputs_embeds: Tensor,
         spans: Spans,
         rank_index: Tensor | None = None,
-        late: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Whole right-padded rows (B, L, D) in one pass, the slow twin of the streaming calls.
 
         Returns the normed last hidden states `(B, L', D)`, and the input of every layer after any
-        compression there, followed by those states. `rank_index` counts from the text's start;
-        `late (B, L, D)`, zero for text, is as `read_video` takes it.
+        compression there, followed by those states. `rank_index` counts from the text's start.
         """
         index = spans.text - 1 if rank_index is None else rank_index
-        joint = self._run_rows(inputs_embeds, spans, spans.video, index, 0, late)
+        joint = self._run_rows(inputs_embeds, spans, spans.video, index, 0)
         hidden = self.backbone.norm_f(joint.x)
         return hidden, [*joint.inputs, hidden]
+
+
+def _part(rows: Tensor, start: Tensor, length: int) -> Tensor:
+    """`length` places of each row (B, L, ...) from `start (B,)` on; past its end, its last one."""
+    index = start[:, None] + torch.arange(length, device=rows.device)
+    index = index.clamp(max=rows.shape[1] - 1).reshape(*index.shape, *[1] * (rows.dim() - 2))
+    return rows.gather(1, index.expand(-1, -1, *rows.shape[2:]))
+
+
+def _with_marks(state: HybridState, kept: Tensor | None) -> HybridState:
+    """The state after a prompt that kept these (B, T) of the vision tokens, or None for all."""
+    store = state.held_marks
+    state = replace(state, prompted=True, held_marks=TokenStore())
+    if not store.parts:
+        return state
+    marks, valid = store.merged()
+    num_marks = marks.new_full((len(marks),), marks.shape[1], dtype=torch.long)
+    if valid is not None:
+        num_marks = valid.sum(dim=1)
+        marks, _ = compact_rows(marks, valid)
+    if kept is not None:
+        num_marks = kept.sum(dim=1)
+        marks, _ = compact_rows(marks, kept[:, : marks.shape[1]])
+    return replace(state, marks=marks, num_marks=num_marks)
 
 
 def _place(local: Tensor, start: Tensor, num_tokens: int) -> Tensor:

@@ -127,7 +127,9 @@ class HybridState:
     """Everything that the hybrid LLM remembers of what it has read.
 
     Until the prompt has been read, the layers from the first question-dependent compression on
-    have no state yet; their input waits in `held_prefix` and `held_video`.
+    have no state yet; their input waits in `held_prefix` and `held_video`. What vision tokens are
+    marked with, which the layers do not see, is in `held_marks`, and after the prompt in `marks`:
+    of those that come to the pointing layer.
     """
 
     layers: tuple[LayerState, ...]  # None for MLP layers and for layers not reached yet
@@ -137,9 +139,12 @@ class HybridState:
     num_prefix: Tensor  # (B,) text tokens that stand before the video
     held_prefix: TokenStore = TokenStore()  # residual stream at the split layer, (B, T, D)
     held_video: TokenStore = TokenStore()
+    held_marks: TokenStore = TokenStore()  # (B, T, M), if there are any
     prompted: bool = False  # True once a prompt has been read
     ranking: Tensor | None = None  # (B, T) attention of the last prompt token to held_video
     kept: Tensor | None = None  # (B, T) which of them went on to the deep layers
+    marks: Tensor | None = None  # (B, K, M), right-padded
+    num_marks: Tensor | None = None  # (B,)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
@@ -152,8 +157,11 @@ class HybridState:
             num_prefix=fn(self.num_prefix),
             held_prefix=self.held_prefix.map(fn),
             held_video=self.held_video.map(fn),
+            held_marks=self.held_marks.map(fn),
             ranking=None if self.ranking is None else fn(self.ranking),
             kept=None if self.kept is None else fn(self.kept),
+            marks=None if self.marks is None else fn(self.marks),
+            num_marks=None if self.num_marks is None else fn(self.num_marks),
         )
 
     def to(self, device: torch.device | str) -> "HybridState":
@@ -176,6 +184,7 @@ class HybridState:
             transferred=tuple(s.consolidated() for s in self.transferred),
             held_prefix=self.held_prefix.consolidated(),
             held_video=self.held_video.consolidated(),
+            held_marks=self.held_marks.consolidated(),
         )
 
     @property
@@ -218,6 +227,7 @@ def state_tensors(state: HybridState) -> dict[str, Tensor]:
         add_store(f"transferred.{i}", store)
     add_store("held_prefix", state.held_prefix)
     add_store("held_video", state.held_video)
+    add_store("held_marks", state.held_marks)
     return tensors
 
 
@@ -247,4 +257,5 @@ def state_from_tensors(
         num_prefix=tensors["num_prefix"],
         held_prefix=store("held_prefix"),
         held_video=store("held_video"),
+        held_marks=store("held_marks"),
     )

@@ -43,7 +43,7 @@ KEEPS = (0.4, 0.2, 0.1)
 GRIDS = ("compression", "mixers", "tokens", "pooling", "gates")
 # What every variant takes over from the model that the grid starts from.
 _SHARED = (
-    *("vision.", "projector.", "places.", "changes.", "times.", "timestamps."),
+    *("vision.", "projector.", "places.", "changes.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
 _LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.")
@@ -187,6 +187,8 @@ def build_variant(
     kind = AveragePooledModel if variant.pooling == "average" else TimeVLMForConditionalGeneration
     if variant.pattern is not None and variant.pattern != llm["pattern"]:
         settings["llm_config"] = _equal_width(settings, variant.pattern)
+    if HybridConfig(**settings["llm_config"]).pointing_layer is None:
+        settings["timestamp_token_ids"] = None
     torch.manual_seed(seed)
     model = kind(TimeVLMConfig(**settings)).to(start.model.device)
     with torch.no_grad():
@@ -214,7 +216,7 @@ def _equal_width(settings: dict[str, Any], pattern: str) -> dict[str, Any]:
             sum(
                 p.numel()
                 for p in TimeVLMForConditionalGeneration(
-                    TimeVLMConfig(**{**settings, "llm_config": each})
+                    TimeVLMConfig(**{**settings, "llm_config": each, "timestamp_token_ids": None})
                 ).llm.parameters()
             )
             for each in (llm, changed)

@@ -23,7 +23,6 @@ EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
 TIME_GAIN = 5.0
-TIMESTAMP_GAIN = 0.5  # of a word's length, where tokens are two to four words long
 ALIKE_GAIN = 1.5
 TRAINED_ON = {
     "basic": (
@@ -36,7 +35,6 @@ TRAINED_ON = {
 }
 # The row of a token, in these two, is what the model knows of it.
 _TOKEN_TABLES = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
-_TOLD = ("times.", "changes.", "timestamps.")
 
 
 def build_processor(level: Level = "basic") -> TimeVLMProcessor:
@@ -97,8 +95,8 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         place_embedding=True,
         change_embedding=True,
         time_embedding=True,
-        timestamp_embedding=True,
         interlaced_order=True,
+        timestamp_token_ids=timestamp_token_ids(processor),
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -106,6 +104,11 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         trained_on=TRAINED_ON[level],
         grounds_absence=level == "full",
     )
+
+
+def timestamp_token_ids(processor: TimeVLMProcessor) -> list[int]:
+    """Ids of the first opening, pair and end of a time; the others of a kind follow it."""
+    return processor.tokenizer.convert_tokens_to_ids(["<0", "00", ".0s>"])
 
 
 def _num_rows(processor: TimeVLMProcessor) -> int:
@@ -137,7 +140,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
-        draw_told(model, processor)
+        draw_times_and_changes(model)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -154,7 +157,7 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    told = (model.times, model.changes, model.timestamps)
+    told = (model.times, model.changes, model.pointer)
     if known == wanted and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
@@ -186,7 +189,7 @@ def _enlarged(
         "frame_token_id": processor.frame_token_id,
         "change_embedding": True,
         "time_embedding": True,
-        "timestamp_embedding": True,
+        "timestamp_token_ids": timestamp_token_ids(processor),
         "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",
@@ -195,6 +198,7 @@ def _enlarged(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
+        draw_times_and_changes(larger)
     state, drawn = model.state_dict(), larger.state_dict()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
@@ -202,29 +206,15 @@ def _enlarged(
     for name in _TOKEN_TABLES:
         state[name] = drawn[name].clone().index_copy(0, new, state[name][old])
     larger.load_state_dict({**drawn, **state})
-    with torch.no_grad():
-        draw_told(larger, processor)
-    larger.load_state_dict({k: v for k, v in state.items() if k.startswith(_TOLD)}, strict=False)
     return larger
 
 
-def draw_told(model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor) -> None:
-    """Vectors for what tokens are told of times and changes.
-
-    A fifth of a word's length for the digits of times, six of which add up; a third of it for
-    changes at a cut; and for the words of timestamps, deep down, those words themselves.
-    """
+def draw_times_and_changes(model: TimeVLMForConditionalGeneration) -> None:
+    """Vectors of a fifth of a word's length for the digits of times, six of which add up, and for
+    changes of a third of a word's length at a cut."""
     unit = model.config.llm.hidden_size**-0.5
     nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
     nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
-    tables = (
-        [f"<{number}" for number in range(100)],
-        [f"{number:02d}" for number in range(100)],
-        [f".{digit}s>" for digit in range(10)],
-    )
-    words = [processor.tokenizer.convert_tokens_to_ids(table) for table in tables]
-    embeddings = model.llm.backbone.embeddings.weight
-    model.timestamps.begin_as(*(TIMESTAMP_GAIN * embeddings[ids] for ids in words))
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

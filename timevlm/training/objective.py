@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.llm.attention import rank_keys
-from timevlm.llm.config import HybridConfig
+from timevlm.llm.config import MLP, HybridConfig
 from timevlm.llm.state import HybridState, compact_rows
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.training.batches import Batch
@@ -61,7 +61,6 @@ class AnswerObjective(nn.Module):
     def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
         model = self.model
-        late = model.tell_late(batch.video_ids, batch.frame_seconds)
         if features is None:
             features = model.encode_frames(batch.pixels, batch.frame_seconds, batch.frame_counts)
         x = model.llm.embed(batch.video_ids)
@@ -70,7 +69,8 @@ class AnswerObjective(nn.Module):
         prefix = torch.tensor([self.prefix_ids], device=x.device).expand(len(x), -1)
         state = model.llm.init_state(batch.video_lengths)
         state = model.llm.read_prefix(model.llm.embed(prefix), state)
-        return model.llm.read_video(x, state, batch.video_lengths, late)
+        marks = model.time_marks(batch.video_ids, batch.frame_seconds)
+        return model.llm.read_video(x, state, batch.video_lengths, marks)
 
     def watch_tracking(
         self, batch: Batch, labels: PatchLabels
@@ -125,7 +125,7 @@ class AnswerObjective(nn.Module):
                     x, forked, batch.text_lengths[rows], batch.rank_index[rows]
                 )
             here = counted[rows, :width]
-            logits = self.model.llm.logits(out.hidden[here])
+            logits = self.model.text_logits(out, batch.text_ids[rows, :width])[here]
             each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
             total = total + (each * weight[rows, :width][here]).sum()
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
@@ -186,8 +186,13 @@ class AnswerObjective(nn.Module):
 
 
 def track_layer(config: HybridConfig) -> int:
-    """The layer, not the first, to which vision tokens come as their tracks are asked for."""
-    return max(1, config.late_layer)
+    """The layer, not the first, to which vision tokens come as their tracks are asked for.
+
+    That is where they wait for the question; without such a place, the last that mixes tokens.
+    """
+    if config.split_layer < config.num_layers:
+        return max(1, config.split_layer)
+    return max(1, *(i for i, kind in enumerate(config.pattern) if kind != MLP))
 
 
 @contextmanager

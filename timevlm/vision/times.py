@@ -1,10 +1,8 @@
-"""When frames are, told to each of their tokens: twice, as a number and as text.
+"""When frames are: the decimal digits of a frame's time, told to each of its tokens.
 
 A timestamp stands before every frame as text, but what a vision token has heard of it deep in a
-small LLM is little: a linear probe read the tens from 63 % of them and the units from 27 %. So a
-token is told the digits by their places as it enters, for layers that compare times; even of those
-a probe found the units at only 47 % deep down. An answer has to copy a time from the token that it
-found, word by word (`<12`, `34`, `.5s>`): where tokens wait for a question, they are told these.
+small LLM is little: a linear probe read the tens from 63 % of them and the units from 27 %. What
+is told here lets layers compare times; to tell them, answers point at frames (`pointer.py`).
 """
 
 import torch
@@ -14,9 +12,7 @@ from torch import Tensor, nn
 NUM_DIGITS = 6  # from tens of thousands of seconds to tenths: 27 hours
 NUM_PAIRS = 3  # of digits before the point: 277 hours
 NONE = 100  # the second and third pair of a time that is too short for them
-# Rows of the table of pieces before those of a place: the pairs, the first one first, then tenths.
-_FIRST_ROWS = (0, 101, 202, 303)
-NUM_PIECES = 313
+WORDS_PER_TIME = NUM_PAIRS + 1  # and tenths
 # Half a tenth is rounded up, as timestamps are; the nearest binary number may lie a hair below.
 _HALF_UP = 0.5 + 1e-6
 
@@ -31,7 +27,7 @@ def _tenths(seconds: Tensor) -> Tensor:
     return (seconds.double() * 10 + _HALF_UP).floor().long()
 
 
-def timestamp_pieces(seconds: Tensor) -> Tensor:
+def timestamp_words(seconds: Tensor) -> Tensor:
     """The words that write the times `(N,)`: pairs of digits, first one first, and tenths, (N, 4).
 
     1234.5 s is 12, 34, NONE, 5; 234.5 s is 2, 34, NONE, 5; 34.5 s is 34, NONE, NONE, 5.
@@ -55,29 +51,3 @@ class TimeEmbedding(nn.Linear):
         """The sum of one vector a digit and place."""
         digits = F.one_hot(time_digits(seconds), 10).flatten(1)
         return super().forward(digits.to(self.weight.dtype))
-
-
-class TimestampEmbedding(nn.Embedding):
-    """What a frame's tokens are told deep in the LLM: seconds (N,) -> (N, dim).
-
-    A row for every word at every place of a timestamp. They are told apart from the LLM's words,
-    which they begin as, because the same pair of digits can stand at two places of a time.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(NUM_PIECES, dim)
-
-    def forward(self, seconds: Tensor) -> Tensor:
-        """The sum of one vector a word."""
-        rows = timestamp_pieces(seconds) + torch.tensor(_FIRST_ROWS, device=seconds.device)
-        return super().forward(rows).sum(dim=1)
-
-    @torch.no_grad()
-    def begin_as(self, firsts: Tensor, pairs: Tensor, ends: Tensor) -> None:
-        """Take the vectors of the LLM's words: `<12` (100, dim), `34` (100, dim), `.5s>` (10, dim).
-
-        A pair that is not there says nothing.
-        """
-        silent = pairs.new_zeros(1, pairs.shape[1])
-        rows = torch.cat([firsts, silent, pairs, silent, pairs, silent, ends])
-        self.weight.copy_(rows)
