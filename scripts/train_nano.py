@@ -105,14 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
-    parser.add_argument("--videos", type=int, default=4, help="videos a step and process")
-    parser.add_argument("--turns", type=int, default=12, help="questions a video")
-    parser.add_argument(
-        "--max-frames",
-        type=int,
-        default=SHORT_FRAMES,
-        help=f"a video; above {SHORT_FRAMES} a share of them is long, in the end up to this",
-    )
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--start-from", type=Path, help="saved model whose weights to begin with")
@@ -121,6 +113,35 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="begin with single scenes, which a model that has learnt to look things up can skip",
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bfloat16"],
+        help="of matrix products; auto: bfloat16 on a GPU",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that prepare data ahead, for a GPU that would wait for it",
+    )
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=120.0, help="between checkpoints"
+    )
+    parser.add_argument("--out", type=Path, help="result; default: export in the folder")
+    _add_data_arguments(parser)
+    return parser
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=int, default=4, help="videos a step and process")
+    parser.add_argument("--turns", type=int, default=12, help="questions a video")
+    parser.add_argument(
+        "--max-frames",
+        type=int,
+        default=SHORT_FRAMES,
+        help=f"a video; above {SHORT_FRAMES} a share of them is long, in the end up to this",
     )
     parser.add_argument(
         "--long-share", type=float, default=0.25, help="of the videos, where long ones are allowed"
@@ -144,23 +165,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of the videos, with times from 100 s to 11 hours on: long times in short videos",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=["auto", "float32", "bfloat16"],
-        help="of matrix products; auto: bfloat16 on a GPU",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        help="processes that prepare data ahead, for a GPU that would wait for it",
-    )
-    parser.add_argument(
-        "--checkpoint-seconds", type=float, default=120.0, help="between checkpoints"
-    )
-    parser.add_argument("--out", type=Path, help="result; default: export in the folder")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,161 +1,34 @@
 """The laws of the hybrid LLM: one result, however it is read, and nothing seen before its time."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers import small_config, small_lm
+from tests.helpers import small_lm
+from tests.llm.rows import (
+    CASES,
+    COMPRESSING,
+    PREFIX,
+    RAGGED_TEXTS,
+    RAGGED_VIDEOS,
+    TEXT,
+    TOLERANCE,
+    VIDEO,
+    Rows,
+    ask,
+    random_rows,
+    watch,
+    whole,
+)
 from timevlm.errors import ModelError
 from timevlm.llm import HybridLM, HybridState, Spans, TokenStore
-from timevlm.llm.attention import rank_keys
 from timevlm.llm.state import state_from_tensors, state_tensors
-from timevlm.llm.transv import kept_counts
-from timevlm.training.tracks import drop_as_read
-
-TOLERANCE = {"atol": 2e-5, "rtol": 1e-4}
-PREFIX, VIDEO, TEXT = 3, 29, 11
-
-CASES = {
-    "plain": ("M-*M", {}),
-    "one-group": ("M*M-", {"n_groups": 1}),
-    "four-groups": ("MM*-", {"n_groups": 4, "num_key_value_heads": 1}),
-    "uniform": ("M*M-*", {"transv": [{"layer": 1, "keep": 0.5}]}),
-    "uniform-at-the-bottom": ("M*M-", {"transv": [{"layer": 0, "keep": 0.4}]}),
-    "twice-uniform": ("M-*M*", {"transv": [{"layer": 1, "keep": 0.7}, {"layer": 3, "keep": 0.3}]}),
-    "attention": ("M-*M*-", {"transv": [{"layer": 4, "keep": 0.25, "rule": "attention"}]}),
-    "normalized": (
-        "M*-M*-",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.6, "normalize": True},
-                {"layer": 4, "keep": 0.3, "rule": "attention", "normalize": True},
-            ]
-        },
-    ),
-    "attention-at-the-bottom": (
-        "*M-",
-        {"transv": [{"layer": 0, "keep": 0.5, "rule": "attention"}]},
-    ),
-    "drop-then-transfer": (
-        "M*-M*-",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.6, "transfer": False},
-                {"layer": 4, "keep": 0.2, "rule": "attention"},
-            ]
-        },
-    ),
-    "transfer-then-drop": (
-        "M*-M*-",
-        {
-            "transv": [
-                {"layer": 2, "keep": 0.6},
-                {"layer": 4, "keep": 0.2, "rule": "attention", "transfer": False},
-            ]
-        },
-    ),
-    "uniform-after-attention": (
-        "M*-M*M*",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.8},
-                {"layer": 4, "keep": 0.5, "rule": "attention"},
-                {"layer": 5, "keep": 0.2},
-            ]
-        },
-    ),
-    "attention-twice": (
-        "M*M*M",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.5, "rule": "attention"},
-                {"layer": 3, "keep": 0.2, "rule": "attention"},
-            ]
-        },
-    ),
-    "window": ("M*-M*", {"video_window": 4}),
-    "window-of-one": ("*M*", {"video_window": 1}),
-    "window-after-dropping": (
-        "M*-M*-",
-        {
-            "video_window": 3,
-            "transv": [
-                {"layer": 1, "keep": 0.6},
-                {"layer": 4, "keep": 0.5, "rule": "attention"},
-            ],
-        },
-    ),
-    "max-keep": (
-        "M*M*",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.9, "max_keep": 12},
-                {"layer": 3, "keep": 0.5, "rule": "attention", "max_keep": 3},
-            ]
-        },
-    ),
-    "keeps-nothing": (
-        "M*M*",
-        {
-            "transv": [
-                {"layer": 1, "keep": 0.4},
-                {"layer": 3, "keep": 0.01, "rule": "attention"},
-            ]
-        },
-    ),
-}
-COMPRESSING = [name for name, (_, changes) in CASES.items() if "transv" in changes]
 
 
 @pytest.fixture(params=CASES)
 def lm(request) -> HybridLM:
     pattern, changes = CASES[request.param]
     return small_lm(pattern, **changes)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A batch of prefix, video and text of the same lengths."""
-
-    prefix: Tensor
-    video: Tensor
-    text: Tensor
-
-
-def random_rows(batch: int = 2, video: int = VIDEO) -> Rows:
-    lengths = (PREFIX, video, TEXT)
-    return Rows(*(torch.randn(batch, length, 32) for length in lengths))
-
-
-def whole(lm: HybridLM, rows: Rows, prompt: int = TEXT) -> Tensor:
-    """Hidden states (B, TEXT, D) of the text after one pass over everything."""
-    batch = rows.text.shape[0]
-    sizes = [torch.full((batch,), part.shape[1]) for part in (rows.prefix, rows.video, rows.text)]
-    x = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
-    hidden, _ = lm(x, Spans(*sizes), torch.full((batch,), prompt - 1))
-    return hidden[:, -rows.text.shape[1] :]
-
-
-def watch(lm: HybridLM, rows: Rows, sizes: list[int] | None = None) -> HybridState:
-    batch, num_tokens = rows.video.shape[:2]
-    state = lm.init_state(torch.full((batch,), num_tokens))
-    state = lm.read_prefix(rows.prefix, state)
-    for part in rows.video.split(sizes or [num_tokens], dim=1):
-        state = lm.read_video(part, state)
-    return state
-
-
-def ask(lm: HybridLM, text: Tensor, state: HybridState, sizes: list[int]) -> Tensor:
-    """Hidden states of the text, its first part read as the prompt."""
-    outputs = []
-    for part in text.split(sizes, dim=1):
-        read = lm.read_text if state.prompted else lm.read_prompt
-        out = read(part, state)
-        state = out.state
-        outputs.append(out.hidden)
-    return torch.cat(outputs, dim=1)
 
 
 @pytest.mark.parametrize("sizes", [[VIDEO], [1] * VIDEO, [10, 1, 18], [8, 8, 8, 5]])
@@ -227,9 +100,6 @@ def test_transfer_differs_from_dropping():
     torch.testing.assert_close(whole(without, rows), dropped, **TOLERANCE)
 
 
-RAGGED_VIDEOS, RAGGED_TEXTS, RAGGED_PREFIXES = [29, 0, 12, 1], [4, 11, 1, 7], [3, 3, 3, 3]
-
-
 @pytest.mark.parametrize("sizes", [[29], [7, 7, 7, 7, 1]])
 @torch.inference_mode()
 def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
@@ -256,69 +126,6 @@ def test_a_row_of_a_ragged_batch_equals_itself_alone(lm, sizes):
         expected = whole(lm, alone, prompt=text)[0]
         found = torch.cat([out.hidden[i, :text], after.hidden[i, : lengths[i]], last.hidden[i]])
         torch.testing.assert_close(found, expected, **TOLERANCE)
-
-
-POINTING = [
-    name
-    for name, (pattern, changes) in CASES.items()
-    if small_config(pattern, **changes).pointing_layer is not None
-]
-
-
-@pytest.mark.parametrize("sizes", [[VIDEO], [7, 7, 7, 7, 1]])
-@pytest.mark.parametrize("name", POINTING)
-@torch.inference_mode()
-def test_marks_stay_with_their_tokens(name, sizes):
-    pattern, changes = CASES[name]
-    lm, rows = small_lm(pattern, **changes), random_rows(batch=4)
-    marks = torch.stack([torch.arange(VIDEO), -torch.arange(VIDEO)], dim=1).expand(4, -1, -1)
-    state = lm.init_state(torch.tensor(RAGGED_VIDEOS))
-    state = lm.read_prefix(rows.prefix, state)
-    start = 0
-    for part in rows.video.split(sizes, dim=1):
-        lengths = (torch.tensor(RAGGED_VIDEOS) - start).clamp(0, part.shape[1])
-        here = marks[:, start : start + part.shape[1]]
-        state = lm.read_video(part, state, lengths, here)
-        start += part.shape[1]
-    original = lengths = torch.tensor(RAGGED_VIDEOS)
-    arriving = [c for c in lm.config.transv if c.layer <= lm.config.pointing_layer]
-    held = drop_as_read(marks, original, arriving)
-    for c in arriving:
-        if c.rule == "uniform":
-            lengths = kept_counts(c, original, lengths)
-    out = lm.read_prompt(rows.text, state).state
-    for i, length in enumerate(lengths.tolist()):
-        expected = held[i, :length]
-        if out.kept is not None:
-            expected = expected[out.kept[i, :length]]
-        assert int(out.num_marks[i]) == len(expected)
-        assert torch.equal(out.marks[i, : len(expected)], expected)
-
-
-@pytest.mark.parametrize("name", POINTING)
-@torch.inference_mode()
-def test_looks_are_the_attention_to_kept_vision_tokens(name):
-    pattern, changes = CASES[name]
-    lm, rows = small_lm(pattern, **changes), random_rows(batch=1)
-    state = lm.init_state(torch.tensor([VIDEO]))
-    marks = torch.arange(VIDEO)[None, :, None]
-    state = lm.read_video(rows.video, lm.read_prefix(rows.prefix, state), marks=marks)
-    first = lm.read_prompt(rows.text[:, :6], state)
-    second = lm.read_text(rows.text[:, 6:], first.state)
-    together = lm.read_prompt(rows.text, state, rank_index=torch.tensor([5]))
-    looks = torch.cat([lm.video_looks(first), lm.video_looks(second)], dim=1)
-    torch.testing.assert_close(looks, lm.video_looks(together), **TOLERANCE)
-    sizes = [torch.tensor([n]) for n in (PREFIX, VIDEO, TEXT)]
-    whole_row = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
-    _, inputs = lm(whole_row, Spans(*sizes), torch.tensor([5]))
-    layer, num_kept = lm.config.pointing_layer, int(together.state.num_marks)
-    block = lm.backbone.layers[layer]
-    x = block.norm(inputs[layer])
-    for t in range(TEXT):
-        expected = rank_keys(
-            block.mixer, x[:, PREFIX + num_kept + t], x[:, PREFIX : PREFIX + num_kept], None
-        )
-        torch.testing.assert_close(looks[:, t], expected, **TOLERANCE)
 
 
 @torch.inference_mode()
