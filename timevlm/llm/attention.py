@@ -275,10 +275,7 @@ def rank_keys(
     published model hands in the residual stream as it is, not normalised (TimeViper's code;
     `attn` rule).
     """
-    q = attention.queries(query[:, None])  # (B, H, 1, head_dim)
-    k = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))
-    q = q.unflatten(1, (attention.num_kv_heads, -1))[:, :, :, 0]  # (B, KV, H / KV, head_dim)
-    scores = torch.einsum("bkgd,btkd->bkgt", q.float(), k.float()) * attention.head_dim**-0.5
-    if context_valid is not None:
-        scores = scores.masked_fill(~context_valid[:, None, None], -torch.inf)
-    return scores.softmax(dim=-1).mean(dim=(1, 2))
+    keys = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))
+    if context_valid is None:
+        context_valid = keys.new_ones(keys.shape[:2], dtype=torch.bool)
+    return attention_weights(attention, query[:, None], keys, context_valid)[:, 0]

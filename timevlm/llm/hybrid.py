@@ -22,11 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from timevlm.errors import ModelError
-from timevlm.llm.attention import (
-    VideoWindow,
-    attention_weights,
-    rank_keys,
-)
+from timevlm.llm.attention import VideoWindow, attention_weights, rank_keys
 from timevlm.llm.blocks import Backbone
 from timevlm.llm.config import HybridConfig
 from timevlm.llm.mamba2 import Mamba2Mixer
