@@ -149,13 +149,12 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frame = (before // per_frame).clamp(max=len(seconds) - 1)
         return timestamp_words(seconds.to(ids.device)).to(torch.uint8)[frame]
 
-    def text_logits(self, out: TextOutput, ids: Tensor) -> Tensor:
-        """Next-token logits (B, L, V) after text ids (B, L) that gave `out`."""
+    def text_logits(self, out: TextOutput, ids: Tensor, looks: Tensor | None) -> Tensor:
+        """Next-token logits (B, L, V) after text ids (B, L) that gave `out` and these looks."""
         logits = self.llm.logits(out.hidden)
-        marks = out.state.marks
-        if self.pointer is None or marks is None or not marks.shape[1]:
+        if self.pointer is None or looks is None:
             return logits
-        return self.pointer(logits, ids, self.llm.video_looks(out), marks)
+        return self.pointer(logits, ids, looks, out.state.marks)
 
     def merge_patches(
         self, patches: Tensor, companion: Tensor | None = None, changes: Tensor | None = None
@@ -318,7 +317,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 labelled = (labels != IGNORE_INDEX).to(torch.uint8)
                 rank_index = (labelled.argmax(dim=1) - 1).clamp(min=0)
             out = self.llm.read_prompt(x, state, lengths, rank_index)
-        logits = self.text_logits(out, ids)
+        logits = self.text_logits(out, ids, self.llm.video_looks(out))
         loss = None
         if labels is not None:
             loss = F.cross_entropy(

@@ -58,6 +58,9 @@ def test_looks_are_the_attention_to_kept_vision_tokens(name):
     first = lm.read_prompt(rows.text[:, :6], state)
     second = lm.read_text(rows.text[:, 6:], first.state)
     together = lm.read_prompt(rows.text, state, rank_index=torch.tensor([5]))
+    if not first.state.marks.shape[1]:
+        assert lm.video_looks(first) is None
+        return
     looks = torch.cat([lm.video_looks(first), lm.video_looks(second)], dim=1)
     torch.testing.assert_close(looks, lm.video_looks(together), **TOLERANCE)
     sizes = [torch.tensor([n]) for n in (PREFIX, VIDEO, TEXT)]

@@ -257,13 +257,15 @@ class HybridLM(nn.Module):
             x, layers[i] = self.backbone.layers[i](x, layers[i], lengths)
         return x, layers, deep
 
-    def video_looks(self, out: TextOutput) -> Tensor:
+    def video_looks(self, out: TextOutput) -> Tensor | None:
         """How much text attends to vision tokens in the pointing layer, (B, L, K).
 
-        The mean over heads of the softmax over them alone, in the order of `out.state.marks`, which
-        there must be. `out` is from `read_prompt` or `read_text`.
+        The mean over heads of the softmax over them alone, in the order of `out.state.marks`; None
+        where none is marked. `out` is from `read_prompt` or `read_text`.
         """
         state, layer = out.state, self.config.pointing_layer
+        if state.marks is None or not state.marks.shape[1]:
+            return None
         keys_values, valid = state.layers[layer].store.merged()
         if valid is not None:
             keys_values, _ = compact_rows(keys_values, valid)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.llm.attention import rank_keys
 from timevlm.llm.config import MLP, HybridConfig
 from timevlm.llm.state import HybridState, compact_rows
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
@@ -120,12 +119,12 @@ class AnswerObjective(nn.Module):
             width = int(batch.text_lengths[rows].max())
             x = self.model.llm.embed(batch.text_ids[rows, :width])
             forked = state.select_rows(batch.row_video[rows])
-            with self._deep_inputs() as inputs:
-                out = self.model.llm.read_prompt(
-                    x, forked, batch.text_lengths[rows], batch.rank_index[rows]
-                )
+            out = self.model.llm.read_prompt(
+                x, forked, batch.text_lengths[rows], batch.rank_index[rows]
+            )
+            looks = self.model.llm.video_looks(out)
             here = counted[rows, :width]
-            logits = self.model.text_logits(out, batch.text_ids[rows, :width])[here]
+            logits = self.model.text_logits(out, batch.text_ids[rows, :width], looks)[here]
             each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
             total = total + (each * weight[rows, :width][here]).sum()
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
@@ -137,52 +136,24 @@ class AnswerObjective(nn.Module):
                 looked = lookup_loss(out.state.ranking, tokens, seconds, asked, self.kinds)
                 lookup = lookup + looked
                 phrases = batch.phrases.of_rows(rows)
-                if len(phrases.rows):
-                    told = told + self._told(inputs[0], out.state.kept, (tokens, seconds), phrases)
+                if looks is not None and len(phrases.rows):
+                    told = told + self._told(looks, out.state.kept, (tokens, seconds), phrases)
         lookup = lookup / len(batch.row_video)
         told = told / max(1, len(batch.phrases.rows))
         return Losses(total / weight.sum(), tracking, lookup, told, predicted, counted)
 
-    @contextmanager
-    def _deep_inputs(self) -> Iterator[list[Tensor]]:
-        """What comes to the attention that only sees the vision tokens that a question kept."""
-        inputs: list[Tensor] = []
-        config = self.model.config.llm
-        if config.split_layer == config.num_layers:
-            yield inputs
-            return
-        mixer = self.model.llm.backbone.layers[config.split_layer].mixer
-        handle = mixer.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-        try:
-            yield inputs
-        finally:
-            handle.remove()
-
     def _told(
-        self, x: Tensor, kept: Tensor, seen: tuple[Tensor, Tensor], phrases: PhraseTokens
+        self, looks: Tensor, kept: Tensor, seen: tuple[Tensor, Tensor], phrases: PhraseTokens
     ) -> Tensor:
-        """The loss of phrases in rows x (R, L, D) as the deep attention reads them.
+        """The loss of phrases in rows whose text looks (R, L, K) at kept vision tokens.
 
         kept (R, T) of the vision tokens whose targets (R, >= T, K) and seconds are in `seen`.
         """
         targets, seconds = (
             compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows] for each in seen
         )
-        attention = self._attention(x, kept.sum(dim=1), phrases)
+        attention = looks[phrases.rows, phrases.places]
         return phrase_loss(attention, targets, seconds, phrases, self.kinds)
-
-    def _attention(self, x: Tensor, num_kept: Tensor, phrases: PhraseTokens) -> Tensor:
-        """How each token of the phrases attends to its row's kept vision tokens, (P, T).
-
-        x (R, L, D): prefix, `num_kept (R,)` vision tokens, text.
-        """
-        first, rows = len(self.prefix_ids), phrases.rows
-        video_end = first + num_kept[rows]
-        query = x[rows, video_end + phrases.places]
-        context = x[:, first : first + int(num_kept.max())]
-        place = torch.arange(context.shape[1], device=x.device)
-        mixer = self.model.llm.backbone.layers[self.model.config.llm.split_layer].mixer
-        return rank_keys(mixer, query, context[rows], place < num_kept[rows, None])
 
 
 def track_layer(config: HybridConfig) -> int:
