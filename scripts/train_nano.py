@@ -71,7 +71,11 @@ def main() -> int:
     align_phase(model, processor, align, args.folder, kinds)
     answers = _phase(args, "answers", args.minutes, args.rate)
     curriculum = CURRICULUM if args.curriculum else ()
-    answer_phase(model, processor, answers, args.folder, batches, curriculum)
+    try:
+        answer_phase(model, processor, answers, args.folder, batches, curriculum, args.lessons_from)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if PartialState().is_main_process:
         export_nano(model, processor, args.out or args.folder / "export")
         logging.info("wrote %s", args.out or args.folder / "export")
@@ -108,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--start-from", type=Path, help="saved model whose weights to begin with")
+    parser.add_argument(
+        "--lessons-from",
+        type=Path,
+        help="folder of the run that made --start-from: go on with its head of tracks too",
+    )
     parser.add_argument(
         "--curriculum",
         action=argparse.BooleanOptionalAction,

@@ -19,6 +19,7 @@ from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
 from timevlm.training.batches import Batch
+from timevlm.training.kinds import BASIC, named_token_ids
 from timevlm.training.nano import timestamp_token_ids
 from timevlm.video.tensor_frames import TensorFrames
 
@@ -95,6 +96,7 @@ def tiny_config(transv: tuple[dict, ...] = (UNIFORM, ATTENTION), **changes: obje
         "change_embedding": True,
         "time_embedding": True,
         "timestamp_token_ids": timestamp_token_ids(processor),
+        "named_token_ids": named_token_ids(processor, BASIC),
         "frame_token_id": processor.frame_token_id,
         "prefix_length": len(processor.prefix_ids()),
     }
@@ -149,9 +151,9 @@ def write_mp4(path: Path, count: int, *, fps: int = 4, seed: int = 0) -> Path:
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    """Every tensor of a training batch by name, those of its lookups and phrases included."""
+    """Every tensor of a training batch by name, those of its groups included."""
     tensors = dict(vars(batch))
-    for group in ("lookups", "phrases"):
+    for group in ("lookups", "phrases", "asked"):
         parts = vars(tensors.pop(group))
         tensors |= {f"{group}.{name}": tensor for name, tensor in parts.items()}
     return tensors

@@ -1,13 +1,14 @@
-"""Times that are copied from the frames that an answer looks at."""
+"""Times that are copied from the frames looked at, and orders that follow from when that was."""
 
 import pytest
 import torch
 
-from tests.helpers import tiny_config, tiny_vlm
+from tests.helpers import random_pixels, tiny_config, tiny_vlm
 from timevlm.errors import ModelError
 from timevlm.llm.attention import attention_weights
-from timevlm.pointer import KIND_SIZES, TimePointer
-from timevlm.vision.times import NONE, timestamp_words
+from timevlm.model import IGNORE_INDEX
+from timevlm.pointer import KIND_SIZES, ORDER_GAIN, OrderPointer, TimePointer
+from timevlm.vision.times import NONE, timestamp_words, written_seconds
 
 FIRST_IDS = (5, 120, 230)
 VOCABULARY = 250
@@ -94,6 +95,87 @@ def test_frames_and_the_text_before_them_are_marked_with_their_time():
 def test_a_model_that_cannot_point_is_refused():
     with pytest.raises(ModelError, match="must be three"):
         tiny_config(timestamp_token_ids=[1, 2])
+    with pytest.raises(ModelError, match="need timestamp_token_ids"):
+        tiny_config(timestamp_token_ids=None)
     mamba_only = {**tiny_config().llm_config, "pattern": "M-M-", "transv": ()}
     with pytest.raises(ModelError, match="with attention; give None"):
         tiny_config(llm_config=mamba_only)
+
+
+def test_written_times_are_read_back():
+    seconds = torch.tensor([0.0, 7.5, 99.9, 100.0, 312.2, 10_000.0, 45_678.9], dtype=torch.float64)
+    words = timestamp_words(seconds).to(torch.uint8)
+    torch.testing.assert_close(written_seconds(words), seconds)
+
+
+NAMED = [11, 7, 30]
+
+
+def later(ids: list[int], looks: torch.Tensor, seconds: list[float]) -> list[float]:
+    """The slow twin: of each named word, when it looked in the mean, less the mean of all words."""
+    start, end = min(seconds), max(seconds)
+    when = {}
+    for token, row in zip(ids, looks.tolist(), strict=True):
+        if token in NAMED:
+            places = [(t - start) / (end - start) for t in seconds]
+            when[token] = sum(w * p for w, p in zip(row, places, strict=True))
+    mean = sum(when.values()) / max(1, len(when))
+    return [when[token] - mean if token in when else 0.0 for token in NAMED]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("ids", [[3, 7, 4, 11, 5], [7, 11, 4, 7, 5], [30, 3, 3, 3, 3], [3] * 5])
+def test_lateness_is_when_the_words_of_the_question_looked(ids):
+    pointer = OrderPointer(NAMED, 8)
+    seconds = [95.0, 312.5, 1000.0]
+    looks = torch.rand(1, 5, 3).softmax(dim=-1)
+    words = timestamp_words(torch.tensor(seconds, dtype=torch.float64))[None]
+    counts = torch.tensor([3]), torch.tensor([5])
+    found = pointer.lateness(torch.tensor([ids]), looks, words, *counts)
+    torch.testing.assert_close(found[0], torch.tensor(later(ids, looks[0], seconds)))
+    # What is padded, or comes after the question, changes nothing.
+    padded = torch.nn.functional.pad(words, (0, 0, 0, 2)), torch.nn.functional.pad(looks, (0, 2))
+    longer = torch.tensor([[*ids, 11, 30]]), torch.cat([padded[1], torch.rand(1, 2, 5)], dim=1)
+    torch.testing.assert_close(pointer.lateness(*longer, padded[0], *counts), found)
+
+
+@torch.inference_mode()
+def test_later_things_are_raised_and_named_words_keep_their_probability():
+    pointer = OrderPointer(NAMED, 8)
+    pointer.weight.normal_()
+    logits, hidden = torch.randn(1, 4, 40), torch.randn(1, 4, 8)
+    lateness = torch.tensor([[0.3, -0.3, 0.0]])
+    found = pointer(logits, hidden, lateness)
+    raised = logits[..., NAMED] + ORDER_GAIN * (hidden @ pointer.weight)[..., None] * lateness
+    named = found[..., NAMED]
+    torch.testing.assert_close(named.softmax(dim=-1), raised.softmax(dim=-1))
+    torch.testing.assert_close(named.logsumexp(dim=-1), logits[..., NAMED].logsumexp(dim=-1))
+    others = [i for i in range(40) if i not in NAMED]
+    assert torch.equal(found[..., others], logits[..., others])
+
+
+@torch.inference_mode()
+def test_an_answer_knows_the_order_that_its_question_found():
+    vlm = tiny_vlm()
+    model, processor = vlm.model, vlm.processor
+    frames = random_pixels(6)
+    seconds = torch.arange(6.0)
+    ids, _ = processor.video_ids(seconds.tolist())
+    prompt = processor.prompt_ids("Which comes first, the red circle or the blue star?")
+    answer = processor.answer_ids("the blue star")
+    before = [*processor.prefix_ids(), *ids, *prompt]
+    video = {"pixel_values_videos": frames, "frame_seconds": seconds}
+    asked = model(input_ids=torch.tensor([before]), **video)
+    assert int((asked.state.lateness != 0).sum()) == 4
+    steps, state = [asked.logits], asked.state
+    for token in answer:
+        out = model(input_ids=torch.tensor([[token]]), state=state)
+        steps.append(out.logits)
+        state = out.state
+    labels = torch.tensor([[IGNORE_INDEX] * len(before) + answer])
+    whole = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole.logits, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        model.order.weight.zero_()
+    without = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
+    assert not torch.allclose(without.logits, whole.logits, atol=1e-3)

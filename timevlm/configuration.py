@@ -29,6 +29,9 @@ class TimeVLMConfig(PreTrainedConfig):
     # Token ids of "<0", "00" and ".0s>", each followed by the others: answers copy times from the
     # frames they look at (`pointer.py`). None: they are written as any other words.
     timestamp_token_ids: list[int] | None = None
+    # Token ids of the words that name things: which of two came first is told by when the words of
+    # the question looked at theirs. None: by the layers alone.
+    named_token_ids: list[int] | None = None
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
@@ -57,6 +60,11 @@ class TimeVLMConfig(PreTrainedConfig):
             )
         if self.timestamp_token_ids is not None:
             self._check_pointer()
+        elif self.named_token_ids is not None:
+            raise ModelError(
+                f"named_token_ids {self.named_token_ids} need timestamp_token_ids: without them "
+                "nothing is known of when a thing was seen; give both or neither"
+            )
         super().__post_init__(**kwargs)
 
     def _check_pointer(self) -> None:

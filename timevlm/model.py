@@ -6,7 +6,7 @@ it is passed and returned as `state`. Importing this module registers the Auto c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from timevlm.errors import InputError
 from timevlm.llm.hybrid import HybridLM, TextOutput
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
-from timevlm.pointer import TimePointer
+from timevlm.pointer import OrderPointer, TimePointer
 from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
@@ -72,6 +72,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
         first_ids = config.timestamp_token_ids
         self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
+        named_ids = config.named_token_ids
+        self.order = None if named_ids is None else OrderPointer(named_ids, llm.hidden_size)
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -149,9 +151,27 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frame = (before // per_frame).clamp(max=len(seconds) - 1)
         return timestamp_words(seconds.to(ids.device)).to(torch.uint8)[frame]
 
+    def recall_order(
+        self, out: TextOutput, ids: Tensor, looks: Tensor | None, num_asked: Tensor | None = None
+    ) -> TextOutput:
+        """What reading a prompt gave, with the lateness of the things it names in its state.
+
+        The first num_asked (B,) of the ids (B, L) ask; None: all do. Without a pointer to orders,
+        or without vision tokens to look at, `out` as it is.
+        """
+        if self.order is None or looks is None:
+            return out
+        state = out.state
+        if num_asked is None:
+            num_asked = torch.full_like(state.num_marks, ids.shape[1])
+        late = self.order.lateness(ids, looks, state.marks, state.num_marks, num_asked)
+        return replace(out, state=replace(state, lateness=late))
+
     def text_logits(self, out: TextOutput, ids: Tensor, looks: Tensor | None) -> Tensor:
         """Next-token logits (B, L, V) after text ids (B, L) that gave `out` and these looks."""
         logits = self.llm.logits(out.hidden)
+        if out.state.lateness is not None:
+            logits = self.order(logits, out.hidden, out.state.lateness)
         if self.pointer is None or looks is None:
             return logits
         return self.pointer(logits, ids, looks, out.state.marks)
@@ -306,18 +326,21 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: Tensor | None,
         left_padded: bool,
     ) -> TimeVLMOutput:
-        x = self.llm.embed(ids)
+        x, rank_index = self.llm.embed(ids), None
         if lengths is not None and int(lengths.min()) == ids.shape[1]:
             lengths = None
         if state.prompted:
             out = self.llm.read_text(x, state, lengths)
         else:
-            rank_index = None
             if labels is not None:
                 labelled = (labels != IGNORE_INDEX).to(torch.uint8)
                 rank_index = (labelled.argmax(dim=1) - 1).clamp(min=0)
             out = self.llm.read_prompt(x, state, lengths, rank_index)
-        logits = self.text_logits(out, ids, self.llm.video_looks(out))
+        looks = self.llm.video_looks(out)
+        if not state.prompted:
+            num_asked = lengths if rank_index is None else rank_index + 1
+            out = self.recall_order(out, ids, looks, num_asked)
+        logits = self.text_logits(out, ids, looks)
         loss = None
         if labels is not None:
             loss = F.cross_entropy(

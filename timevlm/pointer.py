@@ -1,4 +1,4 @@
-"""Telling times by pointing: an answer copies a timestamp from the frames that it looks at.
+"""Answers that point: times are copied from the frames looked at, orders from when that was.
 
 A time is hundreds of words, most of them rarely seen in training, and each would have to be learnt
 through the few channels of an attention's values. But an answer never tells a time that no frame
@@ -7,17 +7,27 @@ within the words of one kind (`<12`, `34`, `.5s>`) the logits of those that are 
 timestamps of the frames that the deep attention looks at are raised, and the kind keeps its
 probability. After pointer networks (Vinyals et al., arXiv 1506.03134) and their mixture with a
 vocabulary (See et al., arXiv 1704.04368, section 2.2), with log-linear weights in place of a gate.
+
+What came first is decided in the same way. Each word of the question that names a thing looks at
+that thing, and the frames it looks at are early or late; one answer word cannot look at two things
+and compare when they were, with a single attention after the video's tokens were chosen. So among
+the words that name things, those of the question are raised by how late theirs was seen, times a
+weight (negative: by how early) that the model reads from where the answer stands.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.vision.times import NONE, NUM_PAIRS, WORDS_PER_TIME
+from timevlm.llm.state import valid_mask
+from timevlm.vision.times import NONE, NUM_PAIRS, WORDS_PER_TIME, written_seconds
 
 # Words of each kind: openings `<12`, pairs `34`, ends `.5s>`.
 KIND_SIZES = (100, 100, 10)
 FIRST_WEIGHT = 8.0  # attention of a half outweighs e^4 in likelihood
+ORDER_GAIN = 10.0  # small weights are to tell what is a twentieth of the video apart
 
 
 class TimePointer(nn.Module):
@@ -52,4 +62,54 @@ class TimePointer(nn.Module):
             raised = own + self.weight[kind] * found[kind]
             change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
             pointed[..., first : first + size] = raised + change
+        return pointed
+
+
+class OrderPointer(nn.Module):
+    """Raises words of the question that name things by when these were seen.
+
+    `named_ids` are the token ids of all words that name things.
+    """
+
+    def __init__(self, named_ids: Sequence[int], hidden_size: int) -> None:
+        super().__init__()
+        self.named_ids = list(named_ids)
+        self.weight = nn.Parameter(torch.zeros(hidden_size))
+
+    def lateness(
+        self, ids: Tensor, looks: Tensor, marks: Tensor, num_marks: Tensor, num_asked: Tensor
+    ) -> Tensor:
+        """How much later each of N named things was seen than all that are asked for: (B, N).
+
+        ids (B, L) are text whose first num_asked (B,) tokens ask, and looks (B, L, K) what each
+        attends to, at times in marks (B, K, 4) of which num_marks (B,) count. The video from the
+        first of these times to the last counts as one; a word that stands twice is the last of
+        both; words that do not ask have 0.
+        """
+        seconds, there = written_seconds(marks), valid_mask(num_marks, marks.shape[1])
+        first = seconds.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
+        last = seconds.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
+        place = (seconds - first) / (last - first).clamp(min=1.0)
+        place = place.masked_fill(~there, 0.0).to(looks.dtype)
+        when = (looks @ place[..., None]).squeeze(-1)
+        position = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+        named = torch.tensor(self.named_ids, device=ids.device)
+        is_word = (ids[..., None] == named) & (position <= num_asked[:, None])[..., None]
+        stands = (is_word * position[:, None]).amax(dim=1)  # 0 for words that do not ask
+        asks = stands > 0
+        when = when.gather(1, (stands - 1).clamp(min=0)) * asks
+        mean = when.sum(dim=1, keepdim=True) / asks.sum(dim=1, keepdim=True).clamp(min=1)
+        return (when - mean) * asks
+
+    def forward(self, logits: Tensor, hidden: Tensor, lateness: Tensor) -> Tensor:
+        """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised.
+
+        `lateness (B, N)` is that of the prompt; named words keep their probability together.
+        """
+        weight = ORDER_GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
+        own = logits[..., self.named_ids]
+        raised = own + weight[..., None] * lateness[:, None]
+        change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
+        pointed = logits.clone()
+        pointed[..., self.named_ids] = raised + change
         return pointed

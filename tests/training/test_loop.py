@@ -13,7 +13,7 @@ from tests.helpers import save_tiny, tiny_model, tiny_processor
 from timevlm.errors import InputError
 from timevlm.training import loop
 from timevlm.training.batches import BatchConfig
-from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from timevlm.training.checkpoint import Progress, load_checkpoint, load_part, save_checkpoint
 from timevlm.training.kinds import FULL
 from timevlm.training.loop import (
     PhaseConfig,
@@ -25,7 +25,9 @@ from timevlm.training.loop import (
     vision_phase,
 )
 from timevlm.training.nano import build_nano
+from timevlm.training.objective import AnswerObjective
 from timevlm.training.plots import render_share
+from timevlm.training.tracks import TrackHead
 
 STEPS = 7
 
@@ -127,6 +129,25 @@ def test_checkpoints_keep_progress_and_moments(tmp_path):
         for key, value in optimizer.state[p].items():
             assert torch.equal(fresh.state[q][key], value), (name, key)
     assert load_checkpoint(tmp_path / "absent", other, fresh) is None
+
+
+def test_a_later_run_goes_on_with_the_head_of_tracks(tmp_path):
+    model, processor = tiny_model(), tiny_processor()
+    objective = AnswerObjective(model, processor.prefix_ids())
+    optimizer = make_optimizer(objective, phase())
+    save_checkpoint(tmp_path / "answers", objective, optimizer, Progress(phase="answers"))
+    head = TrackHead(model.config.llm.hidden_size)
+    load_part(tmp_path / "answers", "tracks", head)
+    for name, tensor in objective.tracks.state_dict().items():
+        assert torch.equal(head.state_dict()[name], tensor), name
+    with pytest.raises(InputError, match="of the same level"):
+        load_part(tmp_path / "answers", "tracks", TrackHead(model.config.llm.hidden_size, FULL))
+    batches = BatchConfig(num_videos=1, turns_per_video=3, max_frames=3, max_scenes=1)
+    with pytest.raises(InputError, match="no checkpoint"):
+        answer_phase(
+            *(model, processor, phase(1, name="answers"), tmp_path / "next", batches),
+            lessons_from=tmp_path / "absent",
+        )
 
 
 def test_a_batch_without_finite_gradients_leaves_the_weights(tmp_path):
@@ -237,3 +258,4 @@ def test_long_videos_can_be_trained_on(tmp_path):
     (line, *_) = read_log(tmp_path / "log.jsonl")
     assert math.isfinite(line["loss"])
     assert line["lookup_loss"] > 0  # needles are looked up
+    assert sum(line["asked_loss"] for line in read_log(tmp_path / "log.jsonl")) > 0

@@ -6,6 +6,7 @@ import torch
 from tests.helpers import save_tiny, tiny_model, tiny_processor
 from timevlm.errors import ModelError
 from timevlm.loading import load_model
+from timevlm.training.kinds import BASIC, named_token_ids
 from timevlm.training.nano import build_nano, export_nano
 
 
@@ -50,7 +51,7 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
 
 
 def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_path):
-    older = tiny_model(time_embedding=False, timestamp_token_ids=None)
+    older = tiny_model(time_embedding=False, timestamp_token_ids=None, named_token_ids=None)
     older.save_pretrained(tmp_path)
     tiny_processor().save_pretrained(tmp_path)
     model, processor = build_nano(tmp_path)
@@ -61,6 +62,8 @@ def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_p
     assert (model.times.weight.norm(dim=0) > 0).all()
     first_ids = ["<0", "00", ".0s>"]
     assert processor.tokenizer.convert_ids_to_tokens(model.pointer.first_ids) == first_ids
+    assert model.config.named_token_ids == named_token_ids(processor, BASIC)
+    assert not model.order.weight.any()  # it begins with what the older one answers
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

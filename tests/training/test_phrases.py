@@ -7,9 +7,9 @@ from tests.training.test_tracks import looks_of
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.tasks.captioning import format_captions
 from timevlm.training.batches import BatchConfig, encode_turns, sample_videos
-from timevlm.training.kinds import BASIC
+from timevlm.training.kinds import BASIC, named_token_ids
 from timevlm.training.nano import build_processor
-from timevlm.training.phrases import caption_phrases, phrase_tokens, time_phrases
+from timevlm.training.phrases import asked_phrases, caption_phrases, phrase_tokens, time_phrases
 from timevlm.training.tracks import phrase_loss
 
 CAPTIONS = [
@@ -97,3 +97,27 @@ def test_a_time_wants_any_token_of_its_frame_and_no_timestamp():
     loss = phrase_loss(attention, targets.expand(count, -1, -1), seconds, asked)
     expected = -count * torch.tensor(0.1 + 0.3 + 1e-4).log()
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_words_of_a_question_look_for_what_they_name():
+    processor = build_processor()
+    ids = processor.prompt_ids("Which comes first, the red ring or the circle?")
+    named = named_token_ids(processor, BASIC)
+    phrases = asked_phrases(ids, named, [(3.0, 7.0), (12.0, 15.0)])
+    words = [processor.tokenizer.decode([ids[p.first]]).strip() for p in phrases]
+    assert words == ["red", "ring", "circle"]
+    looks = [{name for name, has in zip(LOOKS, p.looks, strict=True) if has} for p in phrases]
+    assert looks == [{"red"}, {"red", "ring"}, {"circle"}]
+    assert {(p.first == p.last, p.start_seconds, p.end_seconds) for p in phrases} == {
+        (True, 3.0, 15.0)
+    }
+
+
+def test_questions_of_order_are_in_a_batch():
+    config = BatchConfig(num_videos=1, turns_per_video=24, max_frames=200, long_share=1.0)
+    processor = build_processor()
+    batch = encode_turns(config, processor, sample_videos(config, 0), seed=0)
+    named = named_token_ids(processor, BASIC)
+    assert len(batch.asked.rows) >= 4
+    assert set(batch.text_ids[batch.asked.rows, batch.asked.places].tolist()) <= set(named)
+    assert bool((batch.asked.places <= batch.rank_index[batch.asked.rows]).all())

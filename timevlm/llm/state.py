@@ -145,6 +145,7 @@ class HybridState:
     kept: Tensor | None = None  # (B, T) which of them went on to the deep layers
     marks: Tensor | None = None  # (B, K, M), right-padded
     num_marks: Tensor | None = None  # (B,)
+    lateness: Tensor | None = None  # (B, N) of the things that the prompt names, see `pointer.py`
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
@@ -162,6 +163,7 @@ class HybridState:
             kept=None if self.kept is None else fn(self.kept),
             marks=None if self.marks is None else fn(self.marks),
             num_marks=None if self.num_marks is None else fn(self.num_marks),
+            lateness=None if self.lateness is None else fn(self.lateness),
         )
 
     def to(self, device: torch.device | str) -> "HybridState":

@@ -22,9 +22,15 @@ from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.fields import TensorFields
-from timevlm.training.kinds import Kinds, Level, kinds_of
+from timevlm.training.kinds import Kinds, Level, kinds_of, named_token_ids
 from timevlm.training.lookups import Lookups, lookups_of
-from timevlm.training.phrases import PhraseTokens, caption_phrases, phrase_tokens, time_phrases
+from timevlm.training.phrases import (
+    PhraseTokens,
+    asked_phrases,
+    caption_phrases,
+    phrase_tokens,
+    time_phrases,
+)
 from timevlm.training.turns import Turn, make_turns
 
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
@@ -94,7 +100,7 @@ class Batch(TensorFields):
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
     rank_index (R,) place of the last prompt token; lookups: where the R answers are to be seen;
     frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,); phrases: the words
-    of captions and what they tell of.
+    of captions and times and what they tell of; asked: the words of questions of order.
     """
 
     pixels: Tensor
@@ -109,6 +115,7 @@ class Batch(TensorFields):
     frame_seconds: Tensor
     frame_counts: Tensor
     phrases: PhraseTokens
+    asked: PhraseTokens
 
     def with_frames(
         self,
@@ -198,7 +205,8 @@ def encode_turns(
     rng = random.Random(f"rows:{seed}:{samples[0].spec.seed}")
     rows: list[tuple[int, list[int], int]] = []
     asked: list[Turn] = []
-    phrases = []
+    phrases, named = [], []
+    named_ids = named_token_ids(processor, config.kinds)
     for v, sample in enumerate(samples):
         turns = make_turns(
             sample.spec, sample.timestamps, sample.shift, seed, config.turns_per_video
@@ -214,6 +222,10 @@ def encode_turns(
             if turn.family == "caption":
                 found += caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
             phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
+            if turn.family == "order" and turn.spans:
+                prompt = rows[-1][1][: rows[-1][2]]
+                words = asked_phrases(prompt, named_ids, turn.spans)
+                named += [(len(rows) - 1, 0, phrase) for phrase in words]
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
     position = torch.arange(text_ids.shape[1])
@@ -232,6 +244,7 @@ def encode_turns(
         frame_counts=torch.tensor([len(s.seconds) for s in samples]),
         frame_seconds=torch.tensor([t for s in samples for t in s.timestamps], dtype=torch.float64),
         phrases=phrase_tokens(phrases, config.kinds),
+        asked=phrase_tokens(named, config.kinds),
     )
 
 

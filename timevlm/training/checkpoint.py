@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from timevlm.errors import InputError
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -60,6 +62,25 @@ def load_checkpoint(
             parameter = parameters[name]
             optimizer.state[parameter][moment] = value.to(parameter.device)
     return Progress(**json.loads(_metadata(path)["progress"]))
+
+
+def load_part(folder: Path, part: str, module: nn.Module) -> None:
+    """Give `module` what a phase's checkpoint in `folder` has under the name `part`.
+
+    Raises:
+        InputError: `folder` has no checkpoint, or one whose part has other sizes.
+    """
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise InputError(f"no checkpoint.safetensors in {folder}; give a phase's folder of a run")
+    prefix = f"model.{part}."
+    tensors = {k.removeprefix(prefix): v for k, v in load_file(path).items() if prefix in k}
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} has no {part} of this size; give a run of the same level"
+        ) from error
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from timevlm.errors import InputError
+from timevlm.processing import TimeVLMProcessor
 from timevlm.synth import palette as basic
 from timevlm.synth.full import palette as full
 
@@ -99,6 +100,19 @@ FULL = Kinds(
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
     every_object_families=BASIC.every_object_families,
 )
+
+
+def word_id(processor: TimeVLMProcessor, word: str) -> int:
+    """Id of a word as it stands inside a sentence, after a space."""
+    (token_id,) = processor.answer_ids(f"a {word}")[1:-1]
+    return token_id
+
+
+def named_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int]:
+    """Ids of the words that name things, in the order of `Kinds.looks_named`."""
+    return [word_id(processor, word) for word in (*kinds.shapes, *kinds.colours)]
+
+
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}
 
 

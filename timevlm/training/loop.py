@@ -22,8 +22,8 @@ from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import SHORT_FRAMES, Batch, BatchConfig, VideoSample
-from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from timevlm.training.kinds import BASIC, Kinds
+from timevlm.training.checkpoint import Progress, load_checkpoint, load_part, save_checkpoint
+from timevlm.training.kinds import BASIC, Kinds, word_id
 from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
 from timevlm.training.objective import AnswerObjective
@@ -108,6 +108,7 @@ ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
 LOOKUP_WEIGHT = 0.5  # of the loss of not attending to where the answer is to be seen
 PHRASE_WEIGHT = 0.4  # of the same in captions, whose every word asks
+ASKED_WEIGHT = 0.2  # of the same in the words of questions that ask what came first
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -254,14 +255,8 @@ def align_objective(
 ) -> AlignObjective:
     """The alignment of patches with the words of shapes, colours and patterns."""
     tables = (kinds.shapes, kinds.colours, kinds.patterns[1:])
-    shapes, colours, patterns = ([encode_word(processor, w) for w in table] for table in tables)
+    shapes, colours, patterns = ([word_id(processor, w) for w in table] for table in tables)
     return AlignObjective(model, (shapes, colours, patterns))
-
-
-def encode_word(processor: TimeVLMProcessor, word: str) -> int:
-    """Id of a word as it stands inside a sentence, after a space."""
-    (token_id,) = processor.answer_ids(f"a {word}")[1:-1]
-    return token_id
 
 
 def answer_phase(
@@ -271,8 +266,12 @@ def answer_phase(
     folder: Path,
     batches: BatchConfig,
     curriculum: Curriculum = CURRICULUM,
+    lessons_from: Path | None = None,
 ) -> None:
     """Teach the whole model to answer; the vision tower keeps what the first phase taught it.
+
+    `lessons_from`, the folder of an earlier run, gives the head that asks tokens for their tracks:
+    it is no part of a saved model, and drawn anew it pulls at what the tokens already say.
 
     The alignment stays on with a small weight. Without it the directions that are useful first
     (shape, place) grow until colour, a tenth of their size, is not heard any more.
@@ -283,6 +282,8 @@ def answer_phase(
     model.to(training_device())
     model.vision.requires_grad_(False)
     objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds)
+    if lessons_from is not None:
+        load_part(lessons_from / config.name, "tracks", objective.tracks)
     align = align_objective(model, processor, batches.kinds)
     size, device = model.config.frame_size, model.device
     pieces = Pieces(
@@ -305,10 +306,11 @@ def answer_phase(
             **answer_accuracy(batch, losses.predicted, losses.counted),
         }
         parts = {"answer": losses.answers, "align": aligned, "track": losses.tracks}
-        parts |= {"lookup": losses.lookups, "phrase": losses.phrases}
+        parts |= {"lookup": losses.lookups, "phrase": losses.phrases, "asked": losses.asked}
         numbers |= {f"{name}_loss": float(value.detach()) for name, value in parts.items()}
         loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
         loss = loss + LOOKUP_WEIGHT * losses.lookups + PHRASE_WEIGHT * losses.phrases
+        loss = loss + ASKED_WEIGHT * losses.asked
         return loss, numbers
 
     with pieces:

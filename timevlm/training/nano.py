@@ -14,7 +14,7 @@ from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
-from timevlm.training.kinds import Level
+from timevlm.training.kinds import Level, kinds_of, named_token_ids
 from timevlm.training.main_colour import COLOURS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 
@@ -97,6 +97,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         time_embedding=True,
         interlaced_order=True,
         timestamp_token_ids=timestamp_token_ids(processor),
+        named_token_ids=named_token_ids(processor, kinds_of(level)),
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -157,7 +158,7 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    told = (model.times, model.changes, model.pointer)
+    told = (model.times, model.changes, model.pointer, model.order)
     if known == wanted and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
@@ -190,6 +191,7 @@ def _enlarged(
         "change_embedding": True,
         "time_embedding": True,
         "timestamp_token_ids": timestamp_token_ids(processor),
+        "named_token_ids": named_token_ids(processor, kinds_of(level)),
         "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",

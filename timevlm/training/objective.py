@@ -27,14 +27,15 @@ from timevlm.training.tracks import (
 class Losses(NamedTuple):
     """Losses of a batch, and how well greedy decoding under teacher forcing would do.
 
-    answers, tracks, lookups and phrases are scalars; predicted (R, Lt) next tokens, counted (R, Lt)
-    which of them are asked for.
+    answers, tracks, lookups, phrases and asked are scalars; predicted (R, Lt) next tokens, counted
+    (R, Lt) which of them are asked for.
     """
 
     answers: Tensor
     tracks: Tensor
     lookups: Tensor
     phrases: Tensor
+    asked: Tensor
     predicted: Tensor
     counted: Tensor
 
@@ -102,7 +103,7 @@ class AnswerObjective(nn.Module):
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
-        tracking = lookup = told = batch.pixels.new_zeros((), dtype=torch.float32)
+        tracking = lookup = told = asked = batch.pixels.new_zeros((), dtype=torch.float32)
         seen = None
         if labels is None:
             state = self.watch(batch).consolidated()
@@ -122,9 +123,10 @@ class AnswerObjective(nn.Module):
             out = self.model.llm.read_prompt(
                 x, forked, batch.text_lengths[rows], batch.rank_index[rows]
             )
-            looks = self.model.llm.video_looks(out)
+            ids, looks = batch.text_ids[rows, :width], self.model.llm.video_looks(out)
+            out = self.model.recall_order(out, ids, looks, batch.rank_index[rows] + 1)
             here = counted[rows, :width]
-            logits = self.model.text_logits(out, batch.text_ids[rows, :width], looks)[here]
+            logits = self.model.text_logits(out, ids, looks)[here]
             each = F.cross_entropy(logits, targets[rows, :width][here], reduction="none")
             total = total + (each * weight[rows, :width][here]).sum()
             best = torch.full_like(here, IGNORE_INDEX, dtype=torch.long)
@@ -132,23 +134,30 @@ class AnswerObjective(nn.Module):
             predicted[rows, :width] = best
             if seen is not None and out.state.ranking is not None:
                 tokens, seconds = (each[batch.row_video[rows]] for each in seen)
-                asked = batch.lookups.of_rows(rows)
-                looked = lookup_loss(out.state.ranking, tokens, seconds, asked, self.kinds)
+                wanted = batch.lookups.of_rows(rows)
+                looked = lookup_loss(out.state.ranking, tokens, seconds, wanted, self.kinds)
                 lookup = lookup + looked
-                phrases = batch.phrases.of_rows(rows)
-                if looks is not None and len(phrases.rows):
-                    told = told + self._told(looks, out.state.kept, (tokens, seconds), phrases)
+                shown = (looks, out.state.kept, (tokens, seconds))
+                told = told + self._told(*shown, batch.phrases.of_rows(rows))
+                asked = asked + self._told(*shown, batch.asked.of_rows(rows))
         lookup = lookup / len(batch.row_video)
         told = told / max(1, len(batch.phrases.rows))
-        return Losses(total / weight.sum(), tracking, lookup, told, predicted, counted)
+        asked = asked / max(1, len(batch.asked.rows))
+        return Losses(total / weight.sum(), tracking, lookup, told, asked, predicted, counted)
 
     def _told(
-        self, looks: Tensor, kept: Tensor, seen: tuple[Tensor, Tensor], phrases: PhraseTokens
-    ) -> Tensor:
+        self,
+        looks: Tensor | None,
+        kept: Tensor,
+        seen: tuple[Tensor, Tensor],
+        phrases: PhraseTokens,
+    ) -> Tensor | float:
         """The loss of phrases in rows whose text looks (R, L, K) at kept vision tokens.
 
         kept (R, T) of the vision tokens whose targets (R, >= T, K) and seconds are in `seen`.
         """
+        if looks is None or not len(phrases.rows):
+            return 0.0
         targets, seconds = (
             compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows] for each in seen
         )

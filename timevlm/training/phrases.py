@@ -1,8 +1,9 @@
-"""A lesson for every word of a caption, and every time of an answer: to attend to what it tells of.
+"""Lessons for words, to attend to what they tell of: of captions, times, and questions of order.
 
 A question has one object to find and one place to find it from, its last token. A caption finds one
 object after another, and from words alone it learns that late: with several scenes, what is said of
-the last of them was often seen in another one.
+the last of them was often seen in another one. A question of what came first is answered by where
+the words that name things look (`pointer.py`).
 """
 
 import re
@@ -25,9 +26,10 @@ _SLACK_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """One object of a caption, or the frame at a time.
+    """One object of a caption or a question, or the frame at a time.
 
-    `first` to `last` are the tokens of the answer whose next token is a word of the phrase; `looks`
+    `first` to `last` are the tokens that look: in an answer those whose next token is a word of the
+    phrase, in a question the words themselves; `looks`
     which shapes and colours the object has; it is told of in the scene of the frames from
     `start_seconds` to `end_seconds`.
     """
@@ -104,6 +106,33 @@ def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) ->
             )
         )
     return found
+
+
+def asked_phrases(
+    ids: Sequence[int], named_ids: Sequence[int], spans: Sequence[tuple[float, float]]
+) -> list[Phrase]:
+    """The words of a question that name things which are shown in these spans, each a phrase.
+
+    `ids` are the prompt's, `named_ids` all words for looks. A word right after another is of the
+    same thing, as in "red circle"; of a word that stands twice, the last is the one that asks.
+    """
+    kinds_of_word = {token: kind for kind, token in enumerate(named_ids)}
+    found: dict[int, Phrase] = {}
+    looks = (False,) * len(named_ids)
+    for place, token in enumerate(ids):
+        kind = kinds_of_word.get(token)
+        if kind is None:
+            looks = (False,) * len(named_ids)
+            continue
+        looks = tuple(had or i == kind for i, had in enumerate(looks))
+        found[token] = Phrase(
+            first=place,
+            last=place,
+            looks=looks,
+            start_seconds=min(start for start, _ in spans),
+            end_seconds=max(end for _, end in spans),
+        )
+    return list(found.values())
 
 
 def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> PhraseTokens:

@@ -41,6 +41,15 @@ def timestamp_words(seconds: Tensor) -> Tensor:
     return torch.cat([written, tenths[:, None] % 10], dim=1)
 
 
+def written_seconds(words: Tensor) -> Tensor:
+    """The times (...) in seconds, float64, that `timestamp_words` (..., 4) write."""
+    *pairs, tenths = words.double().unbind(-1)
+    seconds = pairs[0]
+    for pair in pairs[1:]:
+        seconds = torch.where(pair == NONE, seconds, 100 * seconds + pair)
+    return seconds + tenths / 10
+
+
 class TimeEmbedding(nn.Linear):
     """What a frame's tokens are told of its time: seconds (N,) -> (N, dim), a row a digit."""
 
