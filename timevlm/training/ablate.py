@@ -46,7 +46,8 @@ _SHARED = (
     *("vision.", "projector.", "places.", "changes.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
-_LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.")
+_LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.", "pointer.", "order.")
+_NO_POINTERS = {"timestamp_token_ids": None, "named_token_ids": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ def build_variant(
     if variant.pattern is not None and variant.pattern != llm["pattern"]:
         settings["llm_config"] = _equal_width(settings, variant.pattern)
     if HybridConfig(**settings["llm_config"]).pointing_layer is None:
-        settings["timestamp_token_ids"] = None
+        settings |= _NO_POINTERS
     torch.manual_seed(seed)
     model = kind(TimeVLMConfig(**settings)).to(start.model.device)
     with torch.no_grad():
@@ -216,7 +217,7 @@ def _equal_width(settings: dict[str, Any], pattern: str) -> dict[str, Any]:
             sum(
                 p.numel()
                 for p in TimeVLMForConditionalGeneration(
-                    TimeVLMConfig(**{**settings, "llm_config": each, "timestamp_token_ids": None})
+                    TimeVLMConfig(**{**settings, "llm_config": each, **_NO_POINTERS})
                 ).llm.parameters()
             )
             for each in (llm, changed)
