@@ -7,7 +7,7 @@ from tests.helpers import random_pixels, tiny_config, tiny_vlm
 from timevlm.errors import ModelError
 from timevlm.llm.attention import attention_weights
 from timevlm.model import IGNORE_INDEX
-from timevlm.pointer import KIND_SIZES, ORDER_GAIN, OrderPointer, TimePointer
+from timevlm.pointer import KIND_SIZES, NEAR, ORDER_GAIN, OrderPointer, TimePointer
 from timevlm.vision.times import NONE, timestamp_words, written_seconds
 
 FIRST_IDS = (5, 120, 230)
@@ -146,7 +146,8 @@ def test_later_things_are_raised_and_named_words_keep_their_probability():
     logits, hidden = torch.randn(1, 4, 40), torch.randn(1, 4, 8)
     lateness = torch.tensor([[0.3, -0.3, 0.0]])
     found = pointer(logits, hidden, lateness)
-    raised = logits[..., NAMED] + ORDER_GAIN * (hidden @ pointer.weight)[..., None] * lateness
+    weight = ORDER_GAIN * (hidden @ pointer.weight)[..., None]
+    raised = logits[..., NAMED] + weight * lateness / (lateness.abs() + NEAR)
     named = found[..., NAMED]
     torch.testing.assert_close(named.softmax(dim=-1), raised.softmax(dim=-1))
     torch.testing.assert_close(named.logsumexp(dim=-1), logits[..., NAMED].logsumexp(dim=-1))

@@ -27,7 +27,8 @@ from timevlm.vision.times import NONE, NUM_PAIRS, WORDS_PER_TIME, written_second
 # Words of each kind: openings `<12`, pairs `34`, ends `.5s>`.
 KIND_SIZES = (100, 100, 10)
 FIRST_WEIGHT = 8.0  # attention of a half outweighs e^4 in likelihood
-ORDER_GAIN = 10.0  # small weights are to tell what is a twentieth of the video apart
+ORDER_GAIN = 30.0  # small weights are to outweigh what else speaks for a word
+NEAR = 0.02  # of the video: how far from the mean an order has half of its weight
 
 
 class TimePointer(nn.Module):
@@ -108,7 +109,8 @@ class OrderPointer(nn.Module):
         """
         weight = ORDER_GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
         own = logits[..., self.named_ids]
-        raised = own + weight[..., None] * lateness[:, None]
+        # Bounded, and the order stays: minutes of hours count nearly as much as the whole video.
+        raised = own + weight[..., None] * F.softsign(lateness / NEAR)[:, None]
         change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
         pointed = logits.clone()
         pointed[..., self.named_ids] = raised + change
