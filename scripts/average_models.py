@@ -4,8 +4,9 @@
 
 A model that was trained further for one purpose, such as long videos, gains there and loses a
 little elsewhere; between the two lie models that have most of the gain and hardly any of the loss.
-`--share` is the second model's. Config and tokenizer are the first one's; calibrate the result
-(`calibrate_nano.py`). Prints one JSON line.
+`--share` is the second model's. Config and tokenizer are the second one's, and so are parts that
+only it has, which its training added; calibrate the result (`calibrate_nano.py`). Prints one JSON
+line.
 """
 
 import argparse
@@ -35,20 +36,22 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, str] | None
 
 
 def average(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """(1 - share) first + share second, computed in float32, in the first one's types.
+    """(1 - share) first + share second, computed in float32, in the second one's types.
 
-    Raises InputError for a share outside of 0..1, and for models of different shapes.
+    What only the second has stays as it is. Raises InputError for a share outside of 0..1, and for
+    models of different shapes.
     """
     if not 0.0 <= share <= 1.0:
         raise InputError(f"share {share} is no share; give 0 to 1")
-    shapes = [{name: tuple(x.shape) for name, x in each.items()} for each in (first, second)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
-        raise InputError(f"the models differ, for one in {odd[0][0]}; give two of one shape")
-    return {
-        name: ((1 - share) * x.float() + share * second[name].float()).to(x.dtype)
+    shapes = {name: tuple(x.shape) for name, x in second.items()}
+    odd = sorted(name for name, x in first.items() if shapes.get(name) != tuple(x.shape))
+    if odd:
+        raise InputError(f"the models differ, for one in {odd[0]}; give two of one shape")
+    mixed = {
+        name: ((1 - share) * x.float() + share * second[name].float()).to(second[name].dtype)
         for name, x in first.items()
     }
+    return {**second, **mixed}
 
 
 def main() -> int:
@@ -61,11 +64,11 @@ def main() -> int:
     try:
         if args.out.exists():
             raise InputError(f"{args.out} exists; give a new folder with --out")
-        weights, metadata = read_weights(args.first)
-        mixed = average(weights, read_weights(args.second)[0], args.share)
+        weights, metadata = read_weights(args.second)
+        mixed = average(read_weights(args.first)[0], weights, args.share)
         partial = args.out.with_name(f".{args.out.name}.{os.getpid()}")
         try:
-            shutil.copytree(args.first, partial, ignore=shutil.ignore_patterns(WEIGHTS, "*.md"))
+            shutil.copytree(args.second, partial, ignore=shutil.ignore_patterns(WEIGHTS, "*.md"))
             save_file(mixed, partial / WEIGHTS, metadata)
             os.replace(partial, args.out)
         finally:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers import save_tiny
+from tests.helpers import save_tiny, tiny_model
 from timevlm.api import TimeVLM
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "average_models.py"
@@ -44,6 +44,17 @@ def test_the_average_lies_between_the_models_and_loads(pair, tmp_path):
         expected = 0.75 * first[name].float() + 0.25 * second[name].float()
         torch.testing.assert_close(x.float(), expected, atol=1e-3, rtol=1e-3)
     assert TimeVLM.from_pretrained(out).name
+
+
+def test_what_only_the_second_has_stays_as_it_is(pair, tmp_path):
+    older, out = tmp_path / "older", tmp_path / "out"
+    tiny_model(named_token_ids=None).save_pretrained(older)
+    assert run(older, pair[1], "--out", out).returncode == 0
+    second, mixed = (load_file(folder / "model.safetensors") for folder in (pair[1], out))
+    assert torch.equal(mixed["order.weight"], second["order.weight"])
+    assert TimeVLM.from_pretrained(out).model.order is not None
+    refused = run(pair[1], older, "--out", tmp_path / "less")
+    assert "the models differ, for one in order.weight" in refused.stderr
 
 
 def test_what_cannot_be_averaged_is_refused(pair, tmp_path):
