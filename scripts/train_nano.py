@@ -27,6 +27,7 @@ from accelerate import PartialState
 from timevlm.errors import InputError, TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.batches import SHORT_FRAMES, BatchConfig
+from timevlm.training.checkpoint import checkpoint_path
 from timevlm.training.loop import (
     CURRICULUM,
     PhaseConfig,
@@ -58,6 +59,8 @@ def main() -> int:
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
+        if args.lessons_from is not None:
+            checkpoint_path(args.lessons_from / "answers")  # missed now, not after the first phases
     except TimeVLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

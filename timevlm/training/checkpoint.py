@@ -64,17 +64,23 @@ def load_checkpoint(
     return Progress(**json.loads(_metadata(path)["progress"]))
 
 
+def checkpoint_path(folder: Path) -> Path:
+    """The checkpoint in a phase's folder. Raises InputError where there is none."""
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise InputError(f"no checkpoint.safetensors in {folder}; give the folder of another run")
+    return path
+
+
 def load_part(folder: Path, part: str, module: nn.Module) -> None:
     """Give `module` what a phase's checkpoint in `folder` has under the name `part`.
 
     Raises:
         InputError: `folder` has no checkpoint, or one whose part has other sizes.
     """
-    path = folder / "checkpoint.safetensors"
-    if not path.is_file():
-        raise InputError(f"no checkpoint.safetensors in {folder}; give a phase's folder of a run")
-    prefix = f"model.{part}."
-    tensors = {k.removeprefix(prefix): v for k, v in load_file(path).items() if prefix in k}
+    path, prefix = checkpoint_path(folder), f"model.{part}."
+    found = {k: v for k, v in load_file(path).items() if k.startswith(prefix)}
+    tensors = {k.removeprefix(prefix): v for k, v in found.items()}
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
