@@ -1,0 +1,89 @@
+"""Questions about the picture as a whole: is there a cut, does the camera move, what of the light.
+
+The questions of level "full" are about one scene, or one kind of camera move; people ask about the
+video. They are no questions of its benchmark, which stays as it is; training asks them besides.
+What most videos answer alike is asked of few of them, so that no answer is a good guess.
+"""
+
+import random
+from collections.abc import Sequence
+
+from timevlm.synth.full.palette import LIGHT_CHANGES, LIGHT_STEADY, TRANSITIONS
+from timevlm.synth.full.spec import FullScene, FullVideo
+from timevlm.synth.full.timeline import FullTimeline
+from timevlm.synth.full.wording import GROUNDING_WORDINGS, QUESTION_WORDINGS, draw_wording
+from timevlm.synth.items import Question, Span
+from timevlm.synth.wording import an
+
+CAMERA_WORDINGS = (
+    "Does the camera move?",
+    "Does the camera move in the video?",
+    "Does the camera ever move?",
+    "Is the camera moving at any time?",
+)
+LIGHT_WORDINGS = (
+    "What happens to the light in the video?",
+    "How does the light change in the video?",
+    "What does the light do in the video?",
+)
+# Of the videos of which it is so, as many are asked as make both answers about as common.
+_CUT_SHARE = {True: 0.65, False: 1.0}
+_CAMERA_SHARE = {True: 0.5, False: 1.0}
+_STEADY_LIGHT_SHARE = 0.2
+
+
+def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
+    """Whole-video questions about cuts, camera and, where there is one scene, light."""
+    timeline = FullTimeline(spec)
+    whole = [(0.0, spec.duration_seconds)]
+    found = []
+    cuts = timeline.transition_spans("cut")
+    if rng.random() < _CUT_SHARE[bool(cuts)]:
+        slots = {"a_transition": an(TRANSITIONS["cut"])}
+        text = draw_wording(rng, QUESTION_WORDINGS, "transition.any", spec.split, slots)
+        found.append(_question("picture cut", text, _yes_no(cuts), cuts or whole))
+    moves = [s.camera for s in spec.scenes if s.camera is not None]
+    if rng.random() < _CAMERA_SHARE[bool(moves)]:
+        spans = [(move.start_seconds, move.end_seconds) for move in moves]
+        text = rng.choice(CAMERA_WORDINGS)
+        found.append(_question("picture camera", text, _yes_no(spans), spans or whole))
+    if len(spec.scenes) == 1:
+        found += _light_questions(spec.scenes[0], rng, whole)
+    return found
+
+
+def _light_questions(scene: FullScene, rng: random.Random, whole: Sequence[Span]) -> list[Question]:
+    light = scene.light
+    if light is None and rng.random() >= _STEADY_LIGHT_SHARE:
+        return []
+    answer = LIGHT_STEADY if light is None else LIGHT_CHANGES[light.kind]
+    spans = whole if light is None else [(light.start_seconds, light.end_seconds)]
+    return [_question("picture light", rng.choice(LIGHT_WORDINGS), answer, spans)]
+
+
+def _yes_no(spans: Sequence[Span]) -> str:
+    return "yes" if spans else "no"
+
+
+def _question(kind: str, text: str, answer: str, spans: Sequence[Span]) -> Question:
+    return Question(
+        family=kind, kind=kind, text=text, answer=answer, choices=(), answer_spans=tuple(spans)
+    )
+
+
+def absent_picture_query(spec: FullVideo, rng: random.Random) -> str | None:
+    """A sentence to find about a transition or camera move that the video has not; None: has all.
+
+    Half of those that could be a cut are: it is what people look for.
+    """
+    absent = [k for k in TRANSITIONS if not FullTimeline(spec).transition_spans(k)]
+    kinds = ["transition"] * bool(absent)
+    kinds += ["camera_moves"] * all(scene.camera is None for scene in spec.scenes)
+    if not kinds:
+        return None
+    kind = rng.choice(kinds)
+    if kind == "camera_moves":
+        return draw_wording(rng, GROUNDING_WORDINGS, kind, spec.split, {})
+    name = "cut" if "cut" in absent and rng.random() < 0.5 else rng.choice(absent)
+    slots = {"a_transition": an(TRANSITIONS[name])}
+    return draw_wording(rng, GROUNDING_WORDINGS, kind, spec.split, slots)
