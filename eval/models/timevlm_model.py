@@ -170,7 +170,8 @@ class _TimeVLMSession(Session):
         self.duration_seconds = duration_seconds
         ids, _ = self._vlm.processor.video_ids(self.frame_seconds)
         self._video_tokens = self._tokens_kept = len(ids)
-        for compression in self._vlm.model.config.llm.transv:
+        # Where text goes on alone, the tokens have done their work.
+        for compression in (c for c in self._vlm.model.config.llm.transv if c.keep):
             self._tokens_kept = compression.num_kept(self._video_tokens, self._tokens_kept)
 
     def shown(self, sample: Sample, prompt: Prompt) -> Prompt:

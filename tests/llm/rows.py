@@ -89,6 +89,16 @@ CASES = {
             ]
         },
     ),
+    "text-goes-on-alone": (
+        "M*M*-M*",
+        {
+            "transv": [
+                {"layer": 1, "keep": 0.5},
+                {"layer": 3, "keep": 0.3, "rule": "attention"},
+                {"layer": 5, "keep": 0.0, "transfer": False},
+            ]
+        },
+    ),
     "keeps-nothing": (
         "M*M*",
         {

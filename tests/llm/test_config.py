@@ -13,7 +13,7 @@ from timevlm.llm import HybridConfig, HybridLM, TransV
     ("changes", "message"),
     [
         ({"layer": -1}, "layer -1 is negative"),
-        ({"keep": 0.0}, "keep 0.0 is outside"),
+        ({"keep": -0.5}, "keep -0.5 is outside"),
         ({"keep": 1.5}, "keep 1.5 is outside"),
         ({"keep": float("nan")}, "keep nan is outside"),
         ({"rule": "random"}, "'random' is unknown; use 'uniform' or 'attention'"),

@@ -27,7 +27,7 @@ class TransV:
     """
 
     layer: int  # index of the layer whose input is compressed
-    keep: float  # share of the ORIGINAL vision tokens that go on, in (0, 1]
+    keep: float  # share of the ORIGINAL vision tokens that go on, in [0, 1]; 0: text goes on alone
     rule: Literal["uniform", "attention"] = "uniform"
     transfer: bool = True  # carry the dropped tokens into the text by gated cross-attention
     max_keep: int | None = None  # an upper bound on the tokens that go on: bounds a question's cost
@@ -38,8 +38,8 @@ class TransV:
     def __post_init__(self) -> None:
         if self.layer < 0:
             raise ModelError(f"TransV layer {self.layer} is negative; give a layer index from 0")
-        if not 0.0 < self.keep <= 1.0:
-            raise ModelError(f"TransV keep {self.keep} is outside (0, 1]; give a share such as 0.5")
+        if not 0.0 <= self.keep <= 1.0:
+            raise ModelError(f"TransV keep {self.keep} is outside [0, 1]; give a share such as 0.5")
         if self.rule not in ("uniform", "attention"):
             raise ModelError(f"TransV rule {self.rule!r} is unknown; use 'uniform' or 'attention'")
         if self.max_keep is not None and self.max_keep < 1:
