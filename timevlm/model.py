@@ -31,6 +31,7 @@ from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.order import interlaced_order, reorder
+from timevlm.vision.picture import PictureEmbedding, picture_values
 from timevlm.vision.places import PlaceEmbedding, patch_centres
 from timevlm.vision.projector import MLPProjector
 from timevlm.vision.times import WORDS_PER_TIME, TimeEmbedding, timestamp_words
@@ -69,6 +70,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.projector = MLPProjector(config.vision.hidden_size, llm.hidden_size)
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
         self.changes = ChangeEmbedding(llm.hidden_size) if config.change_embedding else None
+        self.picture = PictureEmbedding(llm.hidden_size) if config.picture_embedding else None
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
         first_ids = config.timestamp_token_ids
         self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
@@ -106,11 +108,12 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         seconds (N,): the frames' times; only a model with `time_embedding` needs them.
         frame_counts, previous: which frames are of one video, and the frame before the first of
-        them, as `patch_changes` takes them; only a model with `change_embedding` looks at them.
-        Raises `InputError` when times are missing.
+        them, as `patch_changes` takes them; only a model with `change_embedding` or
+        `picture_embedding` looks at them. Raises `InputError` when times are missing.
         """
         changes = self.frame_changes(pixels, frame_counts, previous)
         features, _ = self.merge_patches(self.vision(pixels), None, changes)
+        features = self.tell_picture(features, pixels, frame_counts, previous)
         return self.tell_times(features, seconds)
 
     def frame_changes(
@@ -123,6 +126,19 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if self.changes is None:
             return None
         return patch_changes(pixels, self.config.patch_grid, frame_counts, previous)
+
+    def tell_picture(
+        self,
+        features: Tensor,
+        pixels: Tensor,
+        frame_counts: Sequence[int] | Tensor | None = None,
+        previous: Tensor | None = None,
+    ) -> Tensor:
+        """Features (N, K, D) that know what the picture does, if the model wants that."""
+        if self.picture is None:
+            return features
+        values = picture_values(pixels, frame_counts, previous)
+        return features + self.picture(values.to(features.dtype))[:, None]
 
     def tell_times(self, features: Tensor, seconds: Tensor | None) -> Tensor:
         """Features (N, K, D) that know their frames' times (N,), if the model wants that.
@@ -253,7 +269,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Read ids (B, L) in one call: prefix, video and text, or only text after a `state`.
 
         pixel_values_videos: uint8 (sum of frame_counts, 3, H, W), frames of all rows in order.
-        frame_counts (B,), needed for several videos by a model with `change_embedding`;
+        frame_counts (B,), needed for several videos by a model with `change_embedding` or
+        `picture_embedding`;
         frame_seconds (sum of frame_counts,): their times, for a model with `time_embedding`.
         labels (B, L): next-token targets over the text, IGNORE_INDEX elsewhere; the last token
         before a row's first label ranks the vision tokens.

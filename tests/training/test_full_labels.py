@@ -131,7 +131,7 @@ def test_happenings_are_those_of_the_spec():
         labels = patch_labels([sample], GRID, outline=False)
         for frame, t in enumerate(sample.seconds.tolist()):
             scene = sample.spec.scenes[int(labels.scenes[frame])]
-            camera, light, _ = labels.happenings[frame].tolist()
+            camera, light, _, _ = labels.happenings[frame].tolist()
             for event, names, found in (
                 (scene.camera, FULL.cameras, camera),
                 (scene.light, FULL.lights, light),
@@ -140,6 +140,19 @@ def test_happenings_are_those_of_the_spec():
                 assert found == (names.index(event.kind) if goes_on else len(names))
             lights.add(light)
     assert lights == set(range(len(LIGHT_CHANGES) + 1))
+
+
+def test_the_first_frame_after_a_cut_is_labelled():
+    num_cuts = 0
+    for seed in range(20):
+        sample = sample_of(sample_video(seed, level="full"), 0.5)
+        spec, seconds = sample.spec, sample.seconds
+        labels = patch_labels([sample], GRID, outline=False)
+        cuts = [s.end_seconds for s in spec.scenes if s.transition_kind == "cut"]
+        expected = [min(t for t in seconds.tolist() if t >= cut) for cut in cuts]
+        assert seconds[labels.happenings[:, 3] == 0].tolist() == expected
+        num_cuts += len(cuts)
+    assert num_cuts > 10
 
 
 def test_patterns_sizes_motions_and_colours_are_those_of_the_object():

@@ -1,5 +1,6 @@
 """The training loop: resumable at any step, finished on budget, safe from bad batches."""
 
+import dataclasses
 import json
 import math
 from itertools import count
@@ -13,8 +14,8 @@ from tests.helpers import save_tiny, tiny_model, tiny_processor
 from timevlm.errors import InputError
 from timevlm.training import loop
 from timevlm.training.batches import BatchConfig
-from timevlm.training.checkpoint import Progress, load_checkpoint, load_part, save_checkpoint
-from timevlm.training.kinds import FULL
+from timevlm.training.checkpoint import Progress, load_checkpoint, read_part, save_checkpoint
+from timevlm.training.kinds import FULL, MOVE_SIZE
 from timevlm.training.loop import (
     PhaseConfig,
     align_phase,
@@ -137,17 +138,31 @@ def test_a_later_run_goes_on_with_the_head_of_tracks(tmp_path):
     optimizer = make_optimizer(objective, phase())
     save_checkpoint(tmp_path / "answers", objective, optimizer, Progress(phase="answers"))
     head = TrackHead(model.config.llm.hidden_size)
-    load_part(tmp_path / "answers", "tracks", head)
+    saved = read_part(tmp_path / "answers", "tracks")
+    head.take_over(saved)
     for name, tensor in objective.tracks.state_dict().items():
         assert torch.equal(head.state_dict()[name], tensor), name
     with pytest.raises(InputError, match="of the same level"):
-        load_part(tmp_path / "answers", "tracks", TrackHead(model.config.llm.hidden_size, FULL))
+        TrackHead(model.config.llm.hidden_size, FULL).take_over(saved)
     batches = BatchConfig(num_videos=1, turns_per_video=3, max_frames=3, max_scenes=1)
     with pytest.raises(InputError, match="no checkpoint"):
         answer_phase(
             *(model, processor, phase(1, name="answers"), tmp_path / "next", batches),
             lessons_from=tmp_path / "absent",
         )
+
+
+def test_a_head_of_tracks_takes_over_one_without_the_last_lesson():
+    before = TrackHead(8, dataclasses.replace(FULL, cuts=()))
+    after = TrackHead(8, FULL)
+    drawn = after.head.weight.detach().clone()
+    after.take_over(before.state_dict())
+    sizes = [*before.kinds.track_sizes, MOVE_SIZE]
+    *lessons, moves = before.head.weight.split(sizes)
+    *grown, new, grown_moves = after.head.weight.split([*FULL.track_sizes, MOVE_SIZE])
+    assert all(torch.equal(a, b) for a, b in zip(lessons, grown, strict=True))
+    assert torch.equal(moves, grown_moves)
+    assert torch.equal(new, drawn[-MOVE_SIZE - 2 : -MOVE_SIZE])
 
 
 def test_a_batch_without_finite_gradients_leaves_the_weights(tmp_path):

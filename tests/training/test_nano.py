@@ -5,9 +5,10 @@ import torch
 
 from tests.helpers import save_tiny, tiny_model, tiny_processor
 from timevlm.errors import ModelError
+from timevlm.llm import TransV
 from timevlm.loading import load_model
 from timevlm.training.kinds import BASIC, named_token_ids
-from timevlm.training.nano import build_nano, export_nano
+from timevlm.training.nano import TEXT_LAYERS, build_nano, build_processor, export_nano
 
 
 def test_an_exported_nano_can_be_trained_further(tmp_path):
@@ -33,9 +34,12 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
     assert len(new) > len(old)
     expected = tiny_model().state_dict()
     tables = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
+    num_layers = tiny_model().config.llm.num_layers
+    added = ("picture.", *(f"llm.backbone.layers.{num_layers + i}." for i in range(2)))
     for name, tensor in model.state_dict().items():
         if name not in tables:
-            assert torch.equal(tensor, expected[name]), name
+            is_new = name not in expected
+            assert name.startswith(added) if is_new else torch.equal(tensor, expected[name]), name
             continue
         for token, row in old.items():
             assert torch.equal(tensor[new[token]], expected[name][row]), token
@@ -64,6 +68,23 @@ def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_p
     assert processor.tokenizer.convert_ids_to_tokens(model.pointer.first_ids) == first_ids
     assert model.config.named_token_ids == named_token_ids(processor, BASIC)
     assert not model.order.weight.any()  # it begins with what the older one answers
+
+
+def test_level_full_compares_in_layers_for_text_alone(tmp_path):
+    torch.manual_seed(3)
+    basic, _ = build_nano()
+    fresh, processor = build_nano(level="full")
+    pattern = basic.config.llm.pattern
+    assert fresh.config.llm.pattern == pattern + TEXT_LAYERS
+    assert fresh.config.llm.transv[-1] == TransV(layer=len(pattern), keep=0.0, transfer=False)
+    export_nano(fresh, processor, tmp_path / "export")
+    again, _ = build_nano(tmp_path / "export", "full")
+    assert again.config.llm == fresh.config.llm
+    export_nano(basic, build_processor(), tmp_path / "basic")
+    grown, _ = build_nano(tmp_path / "basic", "full")
+    x = torch.randn(1, 3, 128)
+    for layer in grown.llm.backbone.layers[len(pattern) :]:
+        assert torch.equal(layer(x, None, None)[0], x)  # nothing is added before it is taught
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

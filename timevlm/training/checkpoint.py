@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from timevlm.errors import InputError
 
@@ -72,21 +72,14 @@ def checkpoint_path(folder: Path) -> Path:
     return path
 
 
-def load_part(folder: Path, part: str, module: nn.Module) -> None:
-    """Give `module` what a phase's checkpoint in `folder` has under the name `part`.
+def read_part(folder: Path, part: str) -> dict[str, Tensor]:
+    """What a phase's checkpoint in `folder` has under the name `part`, by the names below it.
 
-    Raises:
-        InputError: `folder` has no checkpoint, or one whose part has other sizes.
+    Raises InputError if `folder` has no checkpoint.
     """
     path, prefix = checkpoint_path(folder), f"model.{part}."
     found = {k: v for k, v in load_file(path).items() if k.startswith(prefix)}
-    tensors = {k.removeprefix(prefix): v for k, v in found.items()}
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} has no {part} of this size; give a run of the same level"
-        ) from error
+    return {k.removeprefix(prefix): v for k, v in found.items()}
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ class Kinds:
     cameras: tuple[str, ...]  # what the camera does at the time
     lights: tuple[str, ...]
     transitions: tuple[str, ...]
+    cuts: tuple[str, ...]  # what lies between this frame and the one before, and lasts no time
     # Families that are about all objects: none of them may be dropped before the answer.
     every_object_families: frozenset[str]
 
@@ -46,15 +47,16 @@ class Kinds:
     @property
     def happenings(self) -> tuple[tuple[str, ...], ...]:
         """The lists of what can happen to the picture as a whole; none at level "basic"."""
-        return tuple(names for names in (self.cameras, self.lights, self.transitions) if names)
+        every = (self.cameras, self.lights, self.transitions, self.cuts)
+        return tuple(names for names in every if names)
 
     @property
     def track_sizes(self) -> tuple[int, ...]:
         """Classes of each lesson of a vision token.
 
         Shape, colour, size, motion and earlier colour of its object or none; the scene's number,
-        later ones counting as one; at level "full" also pattern, camera, light and transition, or
-        none.
+        later ones counting as one; at level "full" also pattern, camera, light, transition and
+        cut, or none.
         """
         of_object = (self.shapes, self.colours, self.sizes, self.motions, self.colours)
         sizes = [len(names) + 1 for names in of_object]
@@ -86,6 +88,7 @@ BASIC = Kinds(
     cameras=(),
     lights=(),
     transitions=(),
+    cuts=(),
     every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -98,6 +101,7 @@ FULL = Kinds(
     cameras=tuple(full.CAMERA_MOVES),
     lights=tuple(full.LIGHT_CHANGES),
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
+    cuts=("cut",),
     every_object_families=BASIC.every_object_families,
 )
 

@@ -25,7 +25,7 @@ from timevlm.training.kinds import BASIC, FULL, Kinds
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
 _NUM_OBJECT_CLASSES = 6  # shape, colour, size, motion, pattern, earlier colour
-_NUM_HAPPENINGS = 3  # camera, light, transition
+_NUM_HAPPENINGS = 4  # camera, light, transition, cut
 
 
 class PatchLabels(NamedTuple):
@@ -36,8 +36,9 @@ class PatchLabels(NamedTuple):
     and its radius; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
     moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
     patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
-    turned another one, the last class is none; happenings (N, 3): what camera, light and transition
-    do at the time, the last class is nothing. Classes count in the lists of the level's `Kinds`.
+    turned another one, the last class is none; happenings (N, 4): what camera, light and transition
+    do at the time and whether a cut came just before, the last class is nothing. Classes count in
+    the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -62,7 +63,7 @@ class _Seen:
     """What N frames show of up to S objects each, all on the picture.
 
     shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 6), those of no object
-    last; scenes (N,); happenings (N, 3); runs: (video, scene) of each frame.
+    last; scenes (N,); happenings (N, 4); runs: (video, scene) of each frame.
     """
 
     shape_index: Tensor
@@ -208,7 +209,7 @@ def _happenings(
     index: Tensor,
     seconds: Tensor,
 ) -> Tensor:
-    """What camera, light and transition do in each frame: (N, 3)."""
+    """What camera, light, transition and cut do in each frame: (N, 4)."""
     columns = []
     for names, events in (
         (FULL.cameras, [scene.camera for scene in scenes]),
@@ -222,6 +223,7 @@ def _happenings(
         goes_on = (seconds >= start) & (seconds < end)
         columns.append(torch.where(goes_on, kind.long(), len(names)))
     columns.append(torch.cat([_transitions(sample) for sample in samples]))
+    columns.append(torch.cat([_cuts(sample) for sample in samples]))
     return torch.stack(columns, dim=-1)
 
 
@@ -233,6 +235,16 @@ def _transitions(sample: VideoSample) -> Tensor:
             start, end = scene.transition_window
             inside = (sample.seconds >= start) & (sample.seconds < end)
             found[inside] = FULL.transitions.index(scene.transition_kind)
+    return found
+
+
+def _cuts(sample: VideoSample) -> Tensor:
+    """Which frames of a video are the first after a cut: (N,), 0 there and 1 elsewhere."""
+    found = torch.full((len(sample.seconds),), len(FULL.cuts))
+    for scene in sample.spec.scenes:
+        if scene.transition_kind in FULL.cuts:
+            first = int((sample.seconds < scene.end_seconds).sum())
+            found[first : first + 1] = FULL.cuts.index(scene.transition_kind)
     return found
 
 

@@ -22,7 +22,7 @@ from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import SHORT_FRAMES, Batch, BatchConfig, VideoSample
-from timevlm.training.checkpoint import Progress, load_checkpoint, load_part, save_checkpoint
+from timevlm.training.checkpoint import Progress, load_checkpoint, read_part, save_checkpoint
 from timevlm.training.kinds import BASIC, Kinds, word_id
 from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
@@ -283,7 +283,7 @@ def answer_phase(
     model.vision.requires_grad_(False)
     objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds)
     if lessons_from is not None:
-        load_part(lessons_from / config.name, "tracks", objective.tracks)
+        objective.tracks.take_over(read_part(lessons_from / config.name, "tracks"))
     align = align_objective(model, processor, batches.kinds)
     size, device = model.config.frame_size, model.device
     pieces = Pieces(

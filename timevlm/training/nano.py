@@ -1,6 +1,7 @@
 """The embedded model's shape: sizes, tokenizer vocabulary and processor."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,8 +23,12 @@ TOKENS_PER_FRAME = 8
 EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
+PICTURE_GAIN = 5.0
 TIME_GAIN = 5.0
 ALIKE_GAIN = 1.5
+# Layers for the text alone, after those that look at the video: there the words of a question and
+# of its answer tell each other what each of them saw. A question about one thing needs none.
+TEXT_LAYERS = "M-"
 TRAINED_ON = {
     "basic": (
         "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
@@ -55,32 +60,27 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
     only those that the question picked: attention is what grows with the square of the length, so
     it is kept off the bulk of a long video.
     """
+    llm = {
+        "vocab_size": _num_rows(processor),
+        "hidden_size": 128,
+        "pattern": "M-*-M-*-",
+        "intermediate_size": 512,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 32,
+        "ssm_state_size": 64,
+        "chunk_size": 64,
+        "video_window": 2048,  # 340 frames and more, of six tokens each
+        "initializer_range": 0.08,  # near 1 / sqrt(hidden): at 0.02 attention starts out flat
+        "transv": [
+            {"layer": 2, "keep": 0.5, "rule": "uniform", "normalize": True},
+            {"layer": 6, "keep": 0.3, "rule": "attention", "max_keep": 1024, "normalize": True},
+        ],
+    }
     return TimeVLMConfig(
-        llm_config={
-            "vocab_size": _num_rows(processor),
-            "hidden_size": 128,
-            "pattern": "M-*-M-*-",
-            "intermediate_size": 512,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 32,
-            "mamba_num_heads": 8,
-            "mamba_head_dim": 32,
-            "ssm_state_size": 64,
-            "chunk_size": 64,
-            "video_window": 2048,  # 340 frames and more, of six tokens each
-            "initializer_range": 0.08,  # near 1 / sqrt(hidden): at 0.02 attention starts out flat
-            "transv": [
-                {"layer": 2, "keep": 0.5, "rule": "uniform", "normalize": True},
-                {
-                    "layer": 6,
-                    "keep": 0.3,
-                    "rule": "attention",
-                    "max_keep": 1024,
-                    "normalize": True,
-                },
-            ],
-        },
+        llm_config=with_text_layers(llm) if compares(level) else llm,
         vision_config={
             "hidden_size": 128,
             "intermediate_size": 512,
@@ -94,6 +94,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         tome_heads=1,
         place_embedding=True,
         change_embedding=True,
+        picture_embedding=tells_picture(level),
         time_embedding=True,
         interlaced_order=True,
         timestamp_token_ids=timestamp_token_ids(processor),
@@ -110,6 +111,23 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
 def timestamp_token_ids(processor: TimeVLMProcessor) -> list[int]:
     """Ids of the first opening, pair and end of a time; the others of a kind follow it."""
     return processor.tokenizer.convert_tokens_to_ids(["<0", "00", ".0s>"])
+
+
+def compares(level: Level) -> bool:
+    """Whether questions compare two things that each need a look: at level "full" many do."""
+    return level == "full"
+
+
+def with_text_layers(llm: dict[str, Any]) -> dict[str, Any]:
+    """The LLM's configuration with `TEXT_LAYERS` after its last one, if it has none yet."""
+    if any(compression["keep"] == 0.0 for compression in llm["transv"]):
+        return llm
+    leave = {"layer": len(llm["pattern"]), "keep": 0.0, "transfer": False}
+    return {
+        **llm,
+        "pattern": llm["pattern"] + TEXT_LAYERS,
+        "transv": [*llm["transv"], leave],
+    }
 
 
 def _num_rows(processor: TimeVLMProcessor) -> int:
@@ -141,7 +159,7 @@ def build_nano(
         model.projector[2].weight.mul_(EMBEDDING_GAIN)
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
-        draw_times_and_changes(model)
+        draw_told(model)
         for module in model.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
@@ -158,8 +176,12 @@ def _saved_nano(
     saved = TimeVLMProcessor.from_pretrained(folder)
     model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    told = (model.times, model.changes, model.pointer, model.order)
-    if known == wanted and all(part is not None for part in told):
+    told = [model.times, model.changes, model.pointer, model.order]
+    if tells_picture(level):
+        told.append(model.picture)
+    llm = model.config.llm_config
+    whole = not compares(level) or with_text_layers(llm) == llm
+    if known == wanted and whole and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
     lost = sorted(known.keys() - wanted.keys())
@@ -182,13 +204,16 @@ def _enlarged(
 ) -> TimeVLMForConditionalGeneration:
     """The model with the processor's vocabulary, of which `known` (token to row) is a part.
 
-    Frames' times and changes are told to its tokens, if they were not yet.
+    What its tokens were not told yet, such as times and changes of their frames, they are. Layers
+    that it had not yet begin by adding nothing.
     """
     settings = model.config.to_dict()
-    settings["llm_config"] = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
+    llm = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
+    settings["llm_config"] = with_text_layers(llm) if compares(level) else llm
     settings |= {
         "frame_token_id": processor.frame_token_id,
         "change_embedding": True,
+        "picture_embedding": tells_picture(level),
         "time_embedding": True,
         "timestamp_token_ids": timestamp_token_ids(processor),
         "named_token_ids": named_token_ids(processor, kinds_of(level)),
@@ -200,8 +225,11 @@ def _enlarged(
     larger = TimeVLMForConditionalGeneration(TimeVLMConfig(**settings))
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
-        draw_times_and_changes(larger)
+        draw_told(larger)
     state, drawn = model.state_dict(), larger.state_dict()
+    for name in drawn.keys() - state.keys():
+        if name.endswith(("out_proj.weight", "down_proj.weight")):
+            drawn[name].zero_()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
     new = torch.tensor([vocabulary[token] for token in known])
@@ -211,12 +239,19 @@ def _enlarged(
     return larger
 
 
-def draw_times_and_changes(model: TimeVLMForConditionalGeneration) -> None:
-    """Vectors of a fifth of a word's length for the digits of times, six of which add up, and for
-    changes of a third of a word's length at a cut."""
+def tells_picture(level: Level) -> bool:
+    """Whether tokens are told what their picture does: there is something to tell at "full"."""
+    return bool(kinds_of(level).happenings)
+
+
+def draw_told(model: TimeVLMForConditionalGeneration) -> None:
+    """Vectors of a fifth of a word's length for the digits of times, six of which add up, of a
+    third of it for a cut's change, and of a sixth for each of a picture's values."""
     unit = model.config.llm.hidden_size**-0.5
     nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
     nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
+    if model.picture is not None:
+        nn.init.normal_(model.picture.weight, std=PICTURE_GAIN * unit)
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

@@ -86,6 +86,7 @@ class AnswerObjective(nn.Module):
             patches = model.vision(batch.pixels)
             changes = model.frame_changes(batch.pixels, batch.frame_counts)
         features, soft = model.merge_patches(patches, track_targets(labels, self.kinds), changes)
+        features = model.tell_picture(features, batch.pixels, batch.frame_counts)
         features = model.tell_times(features, batch.frame_seconds)
         with outputs_of(model.llm.backbone.layers[layer - 1]) as outputs:
             state = self.watch(batch, features).consolidated()

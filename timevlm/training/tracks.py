@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.errors import InputError
 from timevlm.llm.config import TransV
 from timevlm.llm.state import compact_rows
 from timevlm.llm.transv import kept_counts, uniform_mask
@@ -38,6 +39,26 @@ class TrackHead(nn.Module):
         self.kinds = kinds
         self.norm = nn.RMSNorm(hidden_size)
         self.head = nn.Linear(hidden_size, sum(kinds.track_sizes) + MOVE_SIZE)
+
+    def take_over(self, saved: dict[str, Tensor]) -> None:
+        """Go on with the tensors of an earlier head; the last lesson may be new to it.
+
+        Raises InputError where they are of other sizes.
+        """
+        new = self.kinds.track_sizes[-1]
+        drawn, grown = self.state_dict(), dict(saved)
+        for name in ("head.weight", "head.bias"):
+            if name in saved and len(drawn[name]) - len(saved[name]) == new:
+                lesson = drawn[name][-new - MOVE_SIZE : -MOVE_SIZE]
+                grown[name] = torch.cat(
+                    [saved[name][:-MOVE_SIZE], lesson, saved[name][-MOVE_SIZE:]]
+                )
+        try:
+            self.load_state_dict(grown)
+        except RuntimeError as error:
+            raise InputError(
+                "the earlier run's head of tracks is of another size; give a run of the same level"
+            ) from error
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""

@@ -32,16 +32,29 @@ def patch_changes(
     frame of a video has changed nothing.
     """
     colours = patch_colours(pixels, grid)
-    before = torch.cat([colours[:1], colours[:-1]])
-    changes = (colours - before).abs().mean(dim=-1)
+    earlier = None
     if previous is not None:
         earlier = patch_colours(previous[None].to(pixels.device), grid)[0]
-        changes[0] = (colours[0] - earlier).abs().mean(dim=-1)
+    return (colours - values_before(colours, frame_counts, earlier)).abs().mean(dim=-1)
+
+
+def values_before(
+    values: Tensor,
+    frame_counts: Sequence[int] | Tensor | None = None,
+    earlier: Tensor | None = None,
+) -> Tensor:
+    """For every frame the values (N, ...) of the frame before it in its video.
+
+    earlier (...): those of the frame before the first of all. The first frame of a video has its
+    own.
+    """
+    first = values[:1] if earlier is None else earlier[None]
+    before = torch.cat([first, values[:-1]])
     if frame_counts is not None:
-        counts = torch.as_tensor(frame_counts, device=pixels.device)
-        starts = counts.cumsum(0) - counts
-        changes[starts[counts > 0][1:]] = 0.0
-    return changes
+        counts = torch.as_tensor(frame_counts, device=values.device)
+        starts = (counts.cumsum(0) - counts)[counts > 0][1:]
+        before[starts] = values[starts]
+    return before
 
 
 class ChangeEmbedding(nn.Linear):

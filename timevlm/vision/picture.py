@@ -1,0 +1,169 @@
+"""What the picture as a whole does: its light, its colours, and how it moves from frame to frame.
+
+Tokens are of patches, and what a camera, a light or a transition does is in no patch: it is the
+same little change in all of them. Video codecs and cut detectors read it from few numbers of small
+pictures, so tokens are told these. On frames of the world, five of them in a row told the kind of a
+transition for 85 % of its frames and that of a camera move for 62 %, in place of 39 and 9 % by the
+frame's median change alone (`docs/experiments.md`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timevlm.vision.changes import values_before
+
+# Every value is scaled to be about 1 where something happens.
+PICTURE_VALUES = (
+    *("brightness", "redness", "blueness", "contrast"),
+    *("brightness change", "contrast change", "mean difference", "histogram change"),
+    *("right", "down", "zoom", "unlikeness moved", "unlikeness at rest"),
+)
+_SCALES = (2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0, 10.0, 10.0, 10.0, 2.0, 2.0)
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_SIDE = 48  # pixels of the small pictures that everything is read from
+_LEVELS = 4  # of a colour channel, in a histogram
+
+# How the picture moved is searched in pictures of half that side.
+_SEARCH_SIDE = 24
+_REACH = 4  # pixels each way: a sixth of the frame
+_ZOOMS = (0.9, 1.0, 1.1)
+_AT_REST = _ZOOMS.index(1.0)
+_SOFT = 0.03  # differences of luma from which on pixels count as unlike, as far as noise goes
+_SURE = 0.25  # a move that takes away this share of the unlikeness counts in full,
+_BY_CHANCE = 0.02  # after what the best of so many takes away by chance,
+_FAINT = 0.1  # and if the unlikeness is well above this
+
+
+class PictureEmbedding(nn.Linear):
+    """Adds to all tokens of a frame what its picture does: (..., 13) -> (..., dim), no constant."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(len(PICTURE_VALUES), dim, bias=False)
+
+
+def picture_values(
+    pixels: Tensor,
+    frame_counts: Sequence[int] | Tensor | None = None,
+    previous: Tensor | None = None,
+) -> Tensor:
+    """`PICTURE_VALUES` of frames uint8 (N, 3, H, W), float32 (N, 13).
+
+    `frame_counts` and `previous` as `patch_changes` takes them. The first frame of a video is
+    compared with itself: it has changed nothing.
+    """
+    frames = _small(pixels)
+    earlier = None if previous is None else _small(previous[None].to(pixels.device))[0]
+    before = values_before(frames, frame_counts, earlier)
+    luma, luma_before = _luma(frames), _luma(before)
+    brightness, contrast = luma.mean(dim=(1, 2)), luma.std(dim=(1, 2))
+    red, blue = frames[:, 0].mean(dim=(1, 2)), frames[:, 2].mean(dim=(1, 2))
+    values = [
+        *(brightness - 0.5, red - brightness, blue - brightness, contrast),
+        brightness - luma_before.mean(dim=(1, 2)),
+        contrast - luma_before.std(dim=(1, 2)),
+        (luma - luma_before).abs().mean(dim=(1, 2)),
+        (colour_histogram(frames) - colour_histogram(before)).abs().sum(dim=1) / 2,
+        *picture_motion(luma_before, luma).unbind(dim=1),
+    ]
+    return torch.stack(values, dim=1) * torch.tensor(_SCALES, device=pixels.device)
+
+
+def _small(pixels: Tensor) -> Tensor:
+    """Frames (N, 3, H, W), 0..255 -> (N, 3, _SIDE, _SIDE), 0..1."""
+    return F.adaptive_avg_pool2d(pixels.float(), _SIDE) / 255
+
+
+def _luma(frames: Tensor) -> Tensor:
+    weights = torch.tensor(_LUMA, device=frames.device)
+    return (frames * weights[:, None, None]).sum(dim=1)
+
+
+def colour_histogram(frames: Tensor) -> Tensor:
+    """Share of the pixels of each coarse colour: (N, 3, H, W), 0..1 -> (N, 64)."""
+    level = (frames * _LEVELS).long().clamp(max=_LEVELS - 1)
+    code = (level[:, 0] * _LEVELS + level[:, 1]) * _LEVELS + level[:, 2]
+    code = code.flatten(1)
+    counts = frames.new_zeros(len(frames), _LEVELS**3)
+    counts.scatter_add_(1, code, torch.ones_like(code, dtype=counts.dtype))
+    return counts / code.shape[1]
+
+
+def picture_motion(before: Tensor, after: Tensor) -> Tensor:
+    """How the picture moved, found by trying: luma (N, H, W) of both, 0..1 -> (N, 5).
+
+    How far to the right and down (shares of the frame) and by how much larger it has become; how
+    unlike the pictures still are if moved so, and if not at all (0..1). A move counts as far as it
+    makes them more alike, so that noise on an even wall is no move.
+    """
+    costs = move_costs(_searched(before), _searched(after))
+    num_frames, num_moves = len(costs), costs.shape[-1]
+    best, index = costs.flatten(1).min(dim=1)
+    zoom, row, column = (
+        index // num_moves**2,
+        index // num_moves % num_moves,
+        index % num_moves,
+    )
+    around = F.pad(costs, (1, 1, 1, 1), value=float("nan"))
+    frame = torch.arange(num_frames, device=costs.device)
+    down = (
+        row
+        - _REACH
+        + _vertex(
+            around[frame, zoom, row, column + 1], best, around[frame, zoom, row + 2, column + 1]
+        )
+    )
+    right = (
+        column
+        - _REACH
+        + _vertex(
+            around[frame, zoom, row + 1, column], best, around[frame, zoom, row + 1, column + 2]
+        )
+    )
+    at_rest = costs[:, _AT_REST, _REACH, _REACH]
+    gain = (at_rest - best - _BY_CHANCE) / (at_rest + _FAINT)
+    sure = (gain / _SURE).clamp(0.0, 1.0)
+    larger = torch.tensor(_ZOOMS, device=costs.device)[zoom] - 1.0
+    moved = torch.stack([right / _SEARCH_SIDE, down / _SEARCH_SIDE, larger], dim=1)
+    return torch.cat([moved * sure[:, None], best[:, None], at_rest[:, None]], dim=1)
+
+
+def move_costs(before: Tensor, after: Tensor) -> Tensor:
+    """Unlikeness of two pictures (N, S, S) for every zoom and move of the first: (N, Z, M, M).
+
+    Moves are in pixels, from `_REACH` up and left to as many down and right. A pixel counts by
+    d / (d + _SOFT) of its difference d, so that objects with a way of their own weigh little.
+    """
+    side = before.shape[-1]
+    inner = after[:, _REACH : side - _REACH, _REACH : side - _REACH]
+    every = []
+    for zoom in _ZOOMS:
+        grow = _zoom_matrix(zoom, side, before.device)
+        windows = (grow @ before @ grow.T).unfold(1, inner.shape[1], 1).unfold(2, inner.shape[2], 1)
+        # What stood a pixel further left has moved to the right.
+        difference = (windows.flip(1, 2) - inner[:, None, None]).abs()
+        every.append((difference / (difference + _SOFT)).mean(dim=(-2, -1)))
+    return torch.stack(every, dim=1)
+
+
+def _searched(luma: Tensor) -> Tensor:
+    """Small pictures of mean 0: what gets brighter as a whole has not moved."""
+    small = F.adaptive_avg_pool2d(luma[:, None], _SEARCH_SIDE)[:, 0]
+    return small - small.mean(dim=(1, 2), keepdim=True)
+
+
+def _zoom_matrix(zoom: float, side: int, device: torch.device) -> Tensor:
+    """Linear interpolation that makes a row of pixels larger around its middle: (side, side)."""
+    middle = (side - 1) / 2
+    pixel = torch.arange(side, device=device)
+    source = (middle + (pixel - middle) / zoom).clamp(0, side - 1)
+    return (1.0 - (source[:, None] - pixel).abs()).clamp(min=0.0)
+
+
+def _vertex(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:
+    """Where the parabola through three points at -1, 0 and 1 is lowest; 0 at an edge (NaN)."""
+    bend = left - 2 * middle + right
+    vertex = 0.5 * (left - right) / bend.clamp(min=1e-6)
+    return vertex.nan_to_num(0.0).clamp(-0.5, 0.5)
