@@ -35,6 +35,9 @@ from timevlm.training.turns import Turn, make_turns
 
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
 
+# Their questions name things that each need a look of their own.
+COMPARING_FAMILIES = frozenset({"order", "relation", "speed", "duration"})
+
 # Clocks begin at 100 to 40,000 s, every order of magnitude as often: times of every length are
 # told in short videos too, which give many more lessons a minute.
 _LATE_CLOCK_POWERS = (2.0, 4.6)
@@ -100,7 +103,7 @@ class Batch(TensorFields):
     row_video (R,) which video a row asks; text_ids and labels (R, Lt), text_lengths (R,);
     rank_index (R,) place of the last prompt token; lookups: where the R answers are to be seen;
     frame_seconds (sum of frames,): when each frame is shown; frame_counts (V,); phrases: the words
-    of captions and times and what they tell of; asked: the words of questions of order.
+    of captions and times and what they tell of; asked: the words of questions that compare.
     """
 
     pixels: Tensor
@@ -222,7 +225,7 @@ def encode_turns(
             if turn.family == "caption":
                 found += caption_phrases(turn.answer, config.kinds, processor.num_answer_tokens)
             phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
-            if turn.family == "order" and turn.spans:
+            if turn.family in COMPARING_FAMILIES and turn.spans:
                 prompt = rows[-1][1][: rows[-1][2]]
                 words = asked_phrases(prompt, named_ids, turn.spans)
                 named += [(len(rows) - 1, 0, phrase) for phrase in words]

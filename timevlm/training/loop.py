@@ -108,7 +108,7 @@ ALIGN_WEIGHT = 0.2  # of the alignment loss beside the answers'
 TRACK_WEIGHT = 1.0  # of the loss of tracks
 LOOKUP_WEIGHT = 0.5  # of the loss of not attending to where the answer is to be seen
 PHRASE_WEIGHT = 0.4  # of the same in captions, whose every word asks
-ASKED_WEIGHT = 0.2  # of the same in the words of questions that ask what came first
+ASKED_WEIGHT = 0.2  # of the same in the words of questions that compare
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 

@@ -1,9 +1,9 @@
-"""Lessons for words, to attend to what they tell of: of captions, times, and questions of order.
+"""Lessons for words, to attend to what they tell of: of captions, times, and comparing questions.
 
 A question has one object to find and one place to find it from, its last token. A caption finds one
 object after another, and from words alone it learns that late: with several scenes, what is said of
-the last of them was often seen in another one. A question of what came first is answered by where
-the words that name things look (`pointer.py`).
+the last of them was often seen in another one. What came first is answered by where the words of
+the question look (`pointer.py`), what is faster or further left by what they see there.
 """
 
 import re
