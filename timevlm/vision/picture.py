@@ -142,10 +142,11 @@ def move_costs(before: Tensor, after: Tensor) -> Tensor:
     for zoom in _ZOOMS:
         grow = _zoom_matrix(zoom, side, before.device)
         windows = (grow @ before @ grow.T).unfold(1, inner.shape[1], 1).unfold(2, inner.shape[2], 1)
-        # What stood a pixel further left has moved to the right.
-        difference = (windows.flip(1, 2) - inner[:, None, None]).abs()
-        every.append((difference / (difference + _SOFT)).mean(dim=(-2, -1)))
-    return torch.stack(every, dim=1)
+        # d / (d + s) as 1 - s / (d + s), in place: it is tried for 243 moves a frame.
+        alike = (windows - inner[:, None, None]).abs_().add_(_SOFT).reciprocal_()
+        every.append(1.0 - _SOFT * alike.mean(dim=(-2, -1)))
+    # What stood a pixel further left has moved to the right.
+    return torch.stack(every, dim=1).flip(2, 3)
 
 
 def _searched(luma: Tensor) -> Tensor:
