@@ -76,7 +76,9 @@ def test_level_full_compares_in_layers_for_text_alone(tmp_path):
     fresh, processor = build_nano(level="full")
     pattern = basic.config.llm.pattern
     assert fresh.config.llm.pattern == pattern + TEXT_LAYERS
-    assert fresh.config.llm.transv[-1] == TransV(layer=len(pattern), keep=0.0, transfer=False)
+    assert fresh.config.llm.transv[-1] == TransV(
+        layer=pattern.rindex("*") + 1, keep=0.0, transfer=False
+    )
     export_nano(fresh, processor, tmp_path / "export")
     again, _ = build_nano(tmp_path / "export", "full")
     assert again.config.llm == fresh.config.llm

@@ -9,6 +9,7 @@ from torch import nn
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import ModelError
 from timevlm.llm.attention import QueryKeyValue
+from timevlm.llm.config import MLP
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.wording import vocabulary_texts
@@ -119,15 +120,15 @@ def compares(level: Level) -> bool:
 
 
 def with_text_layers(llm: dict[str, Any]) -> dict[str, Any]:
-    """The LLM's configuration with `TEXT_LAYERS` after its last one, if it has none yet."""
+    """The LLM's configuration with `TEXT_LAYERS` after its last one, if it has none yet.
+
+    Vision tokens leave where no layer of its own mixes tokens any more: an MLP has no use for them.
+    """
     if any(compression["keep"] == 0.0 for compression in llm["transv"]):
         return llm
-    leave = {"layer": len(llm["pattern"]), "keep": 0.0, "transfer": False}
-    return {
-        **llm,
-        "pattern": llm["pattern"] + TEXT_LAYERS,
-        "transv": [*llm["transv"], leave],
-    }
+    pattern = llm["pattern"]
+    leave = {"layer": len(pattern.rstrip(MLP)), "keep": 0.0, "transfer": False}
+    return {**llm, "pattern": pattern + TEXT_LAYERS, "transv": [*llm["transv"], leave]}
 
 
 def _num_rows(processor: TimeVLMProcessor) -> int:
