@@ -27,7 +27,7 @@ from accelerate import PartialState
 from timevlm.errors import InputError, TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.batches import SHORT_FRAMES, BatchConfig
-from timevlm.training.checkpoint import checkpoint_path
+from timevlm.training.checkpoint import read_part
 from timevlm.training.loop import (
     CURRICULUM,
     PhaseConfig,
@@ -37,6 +37,7 @@ from timevlm.training.loop import (
     vision_phase,
 )
 from timevlm.training.nano import build_nano, export_nano
+from timevlm.training.tracks import TrackHead
 
 
 def main() -> int:
@@ -59,8 +60,9 @@ def main() -> int:
             first_seed=args.first_seed,
         )
         model, processor = build_nano(args.start_from, args.level)
+        tracks = TrackHead(model.config.llm.hidden_size, batches.kinds)
         if args.lessons_from is not None:
-            checkpoint_path(args.lessons_from / "answers")  # missed now, not after the first phases
+            tracks.take_over(read_part(args.lessons_from / "answers", "tracks"))
     except TimeVLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -74,11 +76,7 @@ def main() -> int:
     align_phase(model, processor, align, args.folder, kinds)
     answers = _phase(args, "answers", args.minutes, args.rate)
     curriculum = CURRICULUM if args.curriculum else ()
-    try:
-        answer_phase(model, processor, answers, args.folder, batches, curriculum, args.lessons_from)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    answer_phase(model, processor, answers, args.folder, batches, curriculum, tracks)
     if PartialState().is_main_process:
         export_nano(model, processor, args.out or args.folder / "export")
         logging.info("wrote %s", args.out or args.folder / "export")

@@ -64,20 +64,14 @@ def load_checkpoint(
     return Progress(**json.loads(_metadata(path)["progress"]))
 
 
-def checkpoint_path(folder: Path) -> Path:
-    """The checkpoint in a phase's folder. Raises InputError where there is none."""
-    path = folder / "checkpoint.safetensors"
-    if not path.is_file():
-        raise InputError(f"no checkpoint.safetensors in {folder}; give the folder of another run")
-    return path
-
-
 def read_part(folder: Path, part: str) -> dict[str, Tensor]:
     """What a phase's checkpoint in `folder` has under the name `part`, by the names below it.
 
     Raises InputError if `folder` has no checkpoint.
     """
-    path, prefix = checkpoint_path(folder), f"model.{part}."
+    path, prefix = folder / "checkpoint.safetensors", f"model.{part}."
+    if not path.is_file():
+        raise InputError(f"no checkpoint.safetensors in {folder}; give the folder of another run")
     found = {k: v for k, v in load_file(path).items() if k.startswith(prefix)}
     return {k.removeprefix(prefix): v for k, v in found.items()}
 

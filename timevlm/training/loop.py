@@ -22,13 +22,14 @@ from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.render import render_frames
 from timevlm.training.batches import SHORT_FRAMES, Batch, BatchConfig, VideoSample
-from timevlm.training.checkpoint import Progress, load_checkpoint, read_part, save_checkpoint
+from timevlm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from timevlm.training.kinds import BASIC, Kinds, word_id
 from timevlm.training.labels import PatchLabels, patch_labels
 from timevlm.training.muon import Muon
 from timevlm.training.objective import AnswerObjective
 from timevlm.training.patches import AlignObjective, PatchObjective
 from timevlm.training.pieces import Pieces, draw_frames
+from timevlm.training.tracks import TrackHead
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -266,12 +267,12 @@ def answer_phase(
     folder: Path,
     batches: BatchConfig,
     curriculum: Curriculum = CURRICULUM,
-    lessons_from: Path | None = None,
+    tracks: TrackHead | None = None,
 ) -> None:
     """Teach the whole model to answer; the vision tower keeps what the first phase taught it.
 
-    `lessons_from`, the folder of an earlier run, gives the head that asks tokens for their tracks:
-    it is no part of a saved model, and drawn anew it pulls at what the tokens already say.
+    `tracks` asks the tokens for theirs; None draws it anew. It is no part of a saved model, and one
+    that has yet to learn pulls at what the tokens of a trained model already say.
 
     The alignment stays on with a small weight. Without it the directions that are useful first
     (shape, place) grow until colour, a tenth of their size, is not heard any more.
@@ -281,9 +282,7 @@ def answer_phase(
     """
     model.to(training_device())
     model.vision.requires_grad_(False)
-    objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds)
-    if lessons_from is not None:
-        objective.tracks.take_over(read_part(lessons_from / config.name, "tracks"))
+    objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds, tracks)
     align = align_objective(model, processor, batches.kinds)
     size, device = model.config.frame_size, model.device
     pieces = Pieces(

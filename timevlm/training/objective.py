@@ -43,7 +43,8 @@ class Losses(NamedTuple):
 class AnswerObjective(nn.Module):
     """Mean cross-entropy of the answers' tokens; the module that gradients flow through.
 
-    `prefix_ids` stand before every video; `kinds` are those of the level that labels count in.
+    `prefix_ids` stand before every video; `kinds` are those of the level that labels count in, and
+    `tracks`, drawn anew if None, asks for them.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class AnswerObjective(nn.Module):
         model: TimeVLMForConditionalGeneration,
         prefix_ids: Sequence[int],
         kinds: Kinds = BASIC,
+        tracks: TrackHead | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.prefix_ids = list(prefix_ids)
         self.kinds = kinds
-        self.tracks = TrackHead(model.config.llm.hidden_size, kinds)
+        self.tracks = tracks or TrackHead(model.config.llm.hidden_size, kinds)
 
     def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
