@@ -161,6 +161,25 @@ def test_a_head_of_tracks_takes_over_one_without_the_last_lesson():
     assert torch.equal(new, drawn[-MOVE_SIZE - 2 : -MOVE_SIZE])
 
 
+def test_processes_average_gradients_that_not_all_of_them_have():
+    class Pair:
+        """Two processes, of which the other has a gradient of 2 for each of the first two."""
+
+        num_processes = 2
+
+        def __init__(self) -> None:
+            self.others = iter([torch.tensor([1.0, 1.0, 0.0]), torch.tensor([2.0, 2.0, 3.0])])
+
+        def reduce(self, own: Tensor, reduction: str) -> Tensor:
+            assert reduction == "mean"
+            return (own + next(self.others)) / 2
+
+    module = nn.ParameterList(nn.Parameter(torch.zeros(1)) for _ in range(3))
+    module[0].grad = torch.ones(1)
+    assert loop._average_gradients(module, Pair(), 1.0) == 2.0
+    assert [None if p.grad is None else p.grad.item() for p in module] == [1.5, 1.0, None]
+
+
 def test_a_batch_without_finite_gradients_leaves_the_weights(tmp_path):
     class Spoiled(Task):
         def __call__(self, step: int, share: float) -> tuple[Tensor, dict[str, float]]:

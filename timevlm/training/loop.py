@@ -162,9 +162,20 @@ def run_phase(module: nn.Module, step_fn: StepFn, config: PhaseConfig, folder: P
 
 
 def _average_gradients(module: nn.Module, accelerator: Accelerator, seconds: float) -> float:
-    """Average all gradients, and `seconds`, over the processes in one call; the mean seconds."""
+    """Average all gradients, and `seconds`, over the processes; the mean seconds.
+
+    A parameter that only another process's piece needed has a gradient of zero here; one that none
+    needed keeps none.
+    """
     if accelerator.num_processes == 1:
         return seconds
+    parameters = list(module.parameters())
+    device = parameters[0].device
+    has_one = torch.tensor([float(p.grad is not None) for p in parameters], device=device)
+    shares = accelerator.reduce(has_one, reduction="mean").tolist()
+    for parameter, share in zip(parameters, shares, strict=True):
+        if share and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([seconds])])
     flat = accelerator.reduce(flat, reduction="mean")
