@@ -272,7 +272,11 @@ def with_options(vlm: TimeVLM, options: dict[str, Any]) -> TimeVLM:
     for backend in backends - {None}:
         model.llm.set_backend(backend)
     model = model.to(device=vlm.model.device, dtype=vlm.model.dtype)
-    processor = TimeVLMProcessor(vlm.processor.tokenizer, config.tokens_per_frame)
+    processor = TimeVLMProcessor(
+        vlm.processor.tokenizer,
+        tokens_per_frame=config.tokens_per_frame,
+        even_timestamps=vlm.processor.even_timestamps,
+    )
     return TimeVLM(model, processor, vlm.name)
 
 
@@ -280,7 +284,8 @@ def _transv(trained: list[dict[str, Any]], options: dict[str, Any]) -> list[dict
     compressions = [dict(c) for c in trained]
     whole = options.get("transv")
     if whole == "off":
-        compressions = []
+        # Where text goes on alone is a matter of the layers.
+        compressions = [c for c in compressions if not c["keep"]]
     elif whole == "drop":
         compressions = [{**c, "transfer": False} for c in compressions]
     elif isinstance(whole, list):

@@ -20,9 +20,20 @@ from eval.sampling import Sampling
 from eval.settings import read_result
 from tests.eval.runs import make_toyworld, settings
 from tests.eval.tiny_qwen import qwen_processor_for_pictures, save_llava, save_qwen
-from tests.helpers import frames, save_tiny, tiny_vlm, write_mp4
+from tests.helpers import (
+    ATTENTION,
+    UNIFORM,
+    frames,
+    save_tiny,
+    tiny_config,
+    tiny_processor,
+    tiny_vlm,
+    write_mp4,
+)
 from timevlm import SamplingPlan, TimeVLM
 from timevlm.errors import InputError, ModelError, PlanError, TimeVLMError, VideoError
+from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.processing import TimeVLMProcessor
 from timevlm.video import DecodeLimits
 
 FOUR = Sampling.parse("uniform_mid:4")
@@ -186,6 +197,19 @@ def test_options_that_restate_the_model_change_nothing() -> None:
     same = with_options(vlm, {"tokens_per_frame": 2, "transv.0.keep": 0.5})
     assert same.fingerprint == vlm.fingerprint
     assert same.processor.video_ids([0.5, 1.5]) == vlm.processor.video_ids([0.5, 1.5])
+    even = TimeVLMProcessor(vlm.processor.tokenizer, tokens_per_frame=2, even_timestamps=True)
+    again = with_options(TimeVLM(vlm.model, even, "even"), {"transv": "drop"})
+    assert again.processor.video_ids([0.5, 1.5]) == even.video_ids([0.5, 1.5])
+
+
+def test_text_goes_on_alone_without_compression_too() -> None:
+    alone = {"layer": 5, "keep": 0.0, "transfer": False}
+    model = TimeVLMForConditionalGeneration(tiny_config((UNIFORM, ATTENTION, alone)))
+    vlm = TimeVLM(model.eval(), tiny_processor(), "tiny")
+    off = with_options(vlm, {"transv": "off"})
+    assert off.model.config.llm.transv == model.config.llm.transv[2:]
+    memory = off.watch(frames(4))
+    assert off.ask(memory, "What color is it?", choices=["red", "green"]).choice in (0, 1)
 
 
 @pytest.mark.parametrize(

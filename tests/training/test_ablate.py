@@ -8,6 +8,7 @@ import torch
 from tests.helpers import small_config, tiny_config, tiny_vlm
 from timevlm.api import TimeVLM
 from timevlm.errors import InputError
+from timevlm.llm import TransV
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.training import ablate
 from timevlm.training.ablate import (
@@ -76,6 +77,18 @@ def test_kept_layers_are_the_starts_and_transv_is_drawn_anew():
         assert not any(mine[k].any() for k in drawn if k.endswith(".alpha"))
     with pytest.raises(InputError, match="no layers in common"):
         AblationConfig(grid="mixers", minutes=1.0, keep_layers=True)
+
+
+def test_text_goes_on_alone_in_every_compression():
+    begun = start()
+    alone = {"layer": begun.model.config.llm.num_layers - 1, "keep": 0.0, "transfer": False}
+    llm = begun.model.config.llm_config
+    begun.model.config.llm_config = {**llm, "transv": [*llm["transv"], alone]}
+    for variant in grid_variants("compression", LLM):
+        model, _ = build_variant(begun, variant)
+        *compressions, last = model.config.llm.transv
+        assert last == TransV(**alone)
+        assert len(compressions) == len(variant.transv)
 
 
 def test_average_pooling_is_the_mean_of_cells():

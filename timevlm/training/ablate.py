@@ -43,7 +43,7 @@ KEEPS = (0.4, 0.2, 0.1)
 GRIDS = ("compression", "mixers", "tokens", "pooling", "gates")
 # What every variant takes over from the model that the grid starts from.
 _SHARED = (
-    *("vision.", "projector.", "places.", "changes.", "times."),
+    *("vision.", "projector.", "places.", "changes.", "picture.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
 _LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.", "pointer.", "order.")
@@ -182,7 +182,9 @@ def build_variant(
     config = start.model.config
     llm = dict(config.llm_config)
     if variant.transv is not None:
-        llm["transv"] = [dict(compression) for compression in variant.transv]
+        # Where text goes on alone is a matter of the layers, and no compression to compare.
+        alone = [] if variant.pattern else [c for c in llm["transv"] if not c["keep"]]
+        llm["transv"] = [*(dict(compression) for compression in variant.transv), *alone]
     tokens = variant.tokens_per_frame or config.tokens_per_frame
     settings = {**config.to_dict(), "llm_config": llm, "tokens_per_frame": tokens}
     kind = AveragePooledModel if variant.pooling == "average" else TimeVLMForConditionalGeneration
