@@ -13,7 +13,7 @@ from eval.models import ModelSettings, load_model
 from eval.models.base import VideoRequest
 from eval.models.baselines import BlindModel, ConstantModel
 from eval.models.frames import read_clip
-from eval.models.timevlm_model import TimeVLMModel, with_options
+from eval.models.timevlm_model import TimeVLMModel
 from eval.records import Prompt, Sample
 from eval.runner import evaluate
 from eval.sampling import Sampling
@@ -21,19 +21,11 @@ from eval.settings import read_result
 from tests.eval.runs import make_toyworld, settings
 from tests.eval.tiny_qwen import qwen_processor_for_pictures, save_llava, save_qwen
 from tests.helpers import (
-    ATTENTION,
-    UNIFORM,
-    frames,
     save_tiny,
-    tiny_config,
-    tiny_processor,
-    tiny_vlm,
     write_mp4,
 )
 from timevlm import SamplingPlan, TimeVLM
-from timevlm.errors import InputError, ModelError, PlanError, TimeVLMError, VideoError
-from timevlm.model import TimeVLMForConditionalGeneration
-from timevlm.processing import TimeVLMProcessor
+from timevlm.errors import InputError, ModelError, PlanError, VideoError
 from timevlm.video import DecodeLimits
 
 FOUR = Sampling.parse("uniform_mid:4")
@@ -162,69 +154,6 @@ def test_bad_videos_are_errors_of_the_video(tiny: TimeVLMModel, tmp_path: Path) 
 def test_a_file_that_takes_too_long_is_given_up(tiny: TimeVLMModel, video: Path) -> None:
     with pytest.raises(VideoError, match="took more than"):
         tiny.open(video, FOUR, limits=DecodeLimits(wall_seconds=0.001))
-
-
-def test_compression_options_change_the_model(tiny: TimeVLMModel) -> None:
-    vlms = [
-        with_options(tiny.vlm, options)
-        for options in (
-            {},
-            {"transv": "off"},
-            {"transv": "drop"},
-            {"transv.1.transfer": False},
-            {"transv.0.transfer": False},
-            {"transv.1.keep": 0.1},
-            {"tokens_per_frame": 1},
-            {"transv": [{"layer": 1, "keep": 0.5, "rule": "uniform", "transfer": False}]},
-        )
-    ]
-    assert len({vlm.fingerprint for vlm in vlms}) == 8
-    for vlm in vlms:
-        memory = vlm.watch(frames(4))
-        assert vlm.ask(memory, "What color is it?", choices=["red", "green"]).choice in (0, 1)
-
-
-def test_compression_options_name_the_run(tiny_folder: Path, video: Path) -> None:
-    options = (("transv", "drop"),)
-    model = load_model(ModelSettings(name=str(tiny_folder), options=options))
-    assert model.gen_kwargs["options"] == {"transv": "drop"}
-    with model.open(video, FOUR) as session:
-        assert session.answer(question(), PROMPT).choice in (0, 1, 2)
-
-
-def test_options_that_restate_the_model_change_nothing() -> None:
-    vlm = tiny_vlm()
-    same = with_options(vlm, {"tokens_per_frame": 2, "transv.0.keep": 0.5})
-    assert same.fingerprint == vlm.fingerprint
-    assert same.processor.video_ids([0.5, 1.5]) == vlm.processor.video_ids([0.5, 1.5])
-    even = TimeVLMProcessor(vlm.processor.tokenizer, tokens_per_frame=2, even_timestamps=True)
-    again = with_options(TimeVLM(vlm.model, even, "even"), {"transv": "drop"})
-    assert again.processor.video_ids([0.5, 1.5]) == even.video_ids([0.5, 1.5])
-
-
-def test_text_goes_on_alone_without_compression_too() -> None:
-    alone = {"layer": 5, "keep": 0.0, "transfer": False}
-    model = TimeVLMForConditionalGeneration(tiny_config((UNIFORM, ATTENTION, alone)))
-    vlm = TimeVLM(model.eval(), tiny_processor(), "tiny")
-    off = with_options(vlm, {"transv": "off"})
-    assert off.model.config.llm.transv == model.config.llm.transv[2:]
-    memory = off.watch(frames(4))
-    assert off.ask(memory, "What color is it?", choices=["red", "green"]).choice in (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"colour": 1}, "unknown model option 'colour'"),
-        ({"transv": "maybe"}, "write on, off, drop"),
-        ({"transv.5.keep": 0.5}, "there are 2 compressions"),
-        ({"transv": [{"layer": 1, "keep": 0.5}] * 3}, "not trained with a transfer|strictly"),
-        ({"transv.0.keep": 1.5}, "outside"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(TimeVLMError, match=message):
-        with_options(tiny_vlm(), options)
 
 
 # ---- baselines ------------------------------------------------------------------------------
