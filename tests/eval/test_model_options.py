@@ -11,6 +11,7 @@ from tests.helpers import (
     ATTENTION,
     UNIFORM,
     frames,
+    save_tiny,
     tiny_config,
     tiny_processor,
     tiny_vlm,
