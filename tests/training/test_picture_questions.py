@@ -2,6 +2,7 @@
 
 import random
 
+from timevlm.synth.full.palette import TRANSITIONS
 from timevlm.synth.spec import crop_scenes
 from timevlm.synth.world import sample_video
 from timevlm.tasks.grounding import NOT_IN_VIDEO
@@ -10,7 +11,7 @@ from timevlm.training.nano import build_processor
 from timevlm.training.picture_questions import (
     CAMERA_WORDINGS,
     LIGHT_WORDINGS,
-    absent_picture_query,
+    picture_queries,
     picture_questions,
 )
 from timevlm.training.turns import make_turns
@@ -65,14 +66,24 @@ def test_light_is_asked_of_single_scenes():
     assert answers == {"gets brighter", "gets darker", "flickers", "stays the same"}
 
 
-def test_what_is_looked_for_in_vain_is_not_there():
-    rng, texts = random.Random(0), []
-    for spec in videos():
-        text = absent_picture_query(crop_scenes(spec, 0, 1), rng)
-        if text is not None:
-            texts.append(text)
-            assert "camera" not in text or spec.scenes[0].camera is None
-    assert any("hard cut" in text for text in texts)
+def test_queries_are_about_what_is_there_and_what_is_not():
+    config = BatchConfig(level="full", num_videos=200, single_scene_share=0.2)
+    rng, found = random.Random(0), {"hard cut": [], "camera": []}
+    for sample in sample_videos(config, 0):
+        spec = sample.spec
+        for text, spans in picture_queries(spec, rng):
+            if "camera" in text:
+                found["camera"].append(bool(spans))
+                assert len(spans) == sum(scene.camera is not None for scene in spec.scenes)
+                continue
+            kind = next(kind for kind, name in TRANSITIONS.items() if name in text)
+            kinds = [scene.transition_kind for scene in spec.scenes]
+            assert len(spans) == kinds.count(kind)
+            if kind == "cut":
+                found["hard cut"].append(bool(spans))
+    for there in found.values():
+        assert len(there) > 50
+        assert 0.35 < sum(there) / len(there) < 0.65
 
 
 def test_they_stand_among_the_turns_in_words_that_are_known():

@@ -71,19 +71,23 @@ def _question(kind: str, text: str, answer: str, spans: Sequence[Span]) -> Quest
     )
 
 
-def absent_picture_query(spec: FullVideo, rng: random.Random) -> str | None:
-    """A sentence to find about a transition or camera move that the video has not; None: has all.
+def picture_queries(spec: FullVideo, rng: random.Random) -> list[tuple[str, list[Span]]]:
+    """Sentences to find about transitions and camera moves, with their spans; none: not there.
 
-    Half of those that could be a cut are: it is what people look for.
+    Half of those about a transition are about cuts, which is what people look for.
     """
-    absent = [k for k in TRANSITIONS if not FullTimeline(spec).transition_spans(k)]
-    kinds = ["transition"] * bool(absent)
-    kinds += ["camera_moves"] * all(scene.camera is None for scene in spec.scenes)
-    if not kinds:
-        return None
-    kind = rng.choice(kinds)
-    if kind == "camera_moves":
-        return draw_wording(rng, GROUNDING_WORDINGS, kind, spec.split, {})
-    name = "cut" if "cut" in absent and rng.random() < 0.5 else rng.choice(absent)
-    slots = {"a_transition": an(TRANSITIONS[name])}
-    return draw_wording(rng, GROUNDING_WORDINGS, kind, spec.split, slots)
+    timeline, found = FullTimeline(spec), []
+    there = sorted({kind for _, kind in timeline.transitions()})
+    absent = [kind for kind in TRANSITIONS if kind not in there]
+    kind = "cut"
+    if rng.random() < 0.5:
+        kind = rng.choice((there if rng.random() < 0.5 else absent) or list(TRANSITIONS))
+    if kind != "cut" or rng.random() < _CUT_SHARE["cut" in there]:
+        slots = {"a_transition": an(TRANSITIONS[kind])}
+        text = draw_wording(rng, GROUNDING_WORDINGS, "transition", spec.split, slots)
+        found.append((text, timeline.transition_spans(kind)))
+    moves = [s.camera for s in spec.scenes if s.camera is not None]
+    if rng.random() < 0.5 * _CAMERA_SHARE[bool(moves)]:
+        text = draw_wording(rng, GROUNDING_WORDINGS, "camera_moves", spec.split, {})
+        found.append((text, [(move.start_seconds, move.end_seconds) for move in moves]))
+    return found

@@ -32,10 +32,9 @@ from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp, timesta
 from timevlm.training.main_colour import AT_WORDINGS as MAIN_COLOUR_AT_WORDINGS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 from timevlm.training.main_colour import background_colour
-from timevlm.training.picture_questions import absent_picture_query, picture_questions
+from timevlm.training.picture_questions import picture_queries, picture_questions
 
-ABSENT_SHARE = 0.15  # grounding queries of level "full" about what is not there
-ABSENT_PICTURE_SHARE = 0.4  # of those, the ones that are not about an object
+ABSENT_SHARE = 0.1  # grounding queries of level "full" about an object that is not there
 GREY_SHARE = 0.15  # of the videos of level "full" whose grey is asked for as a main colour
 _SLACK = 1e-6
 _MARKS = re.compile(TIMESTAMP_PATTERN)
@@ -114,9 +113,9 @@ def _shifted(
 def grounding_turn(
     text: str, spans: Sequence[tuple[float, float]], frame_seconds: Sequence[float], shift: float
 ) -> Turn:
-    """A grounding query as a turn."""
+    """A grounding query as a turn; without spans its answer is that it is not in the video."""
     shown = _shown_spans(spans, frame_seconds, shift)
-    answer = format_spans(shown)
+    answer = format_spans(shown) if shown else NOT_IN_VIDEO
     return Turn(family="grounding", prompt=grounding_prompt(text), answer=answer, spans=shown)
 
 
@@ -156,6 +155,8 @@ def make_turns(
         turns += main_colour_turns(spec, frame_seconds, shift)
         about_picture = picture_questions(spec, rng)
         turns += [question_turn(question, frame_seconds, shift) for question in about_picture]
+        for text, spans in picture_queries(spec, rng):
+            turns.append(grounding_turn(text, spans, frame_seconds, shift))
     # Level "full" has more than twice as many families.
     share = 12 if isinstance(spec, FullVideo) else 6
     questions = make_questions(spec, seed, per_family=max(1, num_turns // share))
@@ -194,15 +195,10 @@ def main_colour_turns(spec: FullVideo, frame_seconds: Sequence[float], shift: fl
 
 
 def absent_turn(spec: FullVideo, rng: random.Random) -> Turn:
-    """A grounding query for an object, transition or camera move that the video never shows.
+    """A grounding query for an object that the video never shows.
 
-    An object's colour, its shape, or both are in the video, so that knowing the words is not
-    enough.
+    Its colour, its shape, or both are in the video, so that knowing the words is not enough.
     """
-    if rng.random() < ABSENT_PICTURE_SHARE:
-        text = absent_picture_query(spec, rng)
-        if text is not None:
-            return Turn(family="grounding", prompt=grounding_prompt(text), answer=NOT_IN_VIDEO)
     looks = Timeline(spec).looks()
     colours, shapes = sorted({c for c, _ in looks}), sorted({s for _, s in looks})
     near = [(c, s) for c in colours for s in SHAPES] + [
@@ -217,7 +213,7 @@ def absent_turn(spec: FullVideo, rng: random.Random) -> Turn:
         spec.split,
         {"object": name, "an_object": an(name)},
     )
-    return Turn(family="grounding", prompt=grounding_prompt(text), answer=NOT_IN_VIDEO)
+    return grounding_turn(text, [], [], 0.0)
 
 
 def _needle_turns(
