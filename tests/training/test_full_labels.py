@@ -185,7 +185,7 @@ def test_texts_are_labelled_where_they_are_written():
             changed = ((with_text.float() - without.float())[0].abs().amax(dim=0) > 40).float()
             share = torch.nn.functional.avg_pool2d(changed[None], SIDE // GRID).flatten()
             labelled = is_word | is_number
-            assert share[labelled].sum() > 0.65 * share.sum()
+            assert share[labelled].sum() > 0.5 * share.sum()
             assert share[labelled].mean() > 0.1
             seen.add("word" if bool(is_word.any()) else "number")
     assert seen == {"word", "number"}
