@@ -155,6 +155,42 @@ def test_the_first_frame_after_a_cut_is_labelled():
     assert num_cuts > 10
 
 
+def with_overlay(spec, number, overlay):
+    scenes = list(spec.scenes)
+    scenes[number] = dataclasses.replace(scenes[number], overlay=overlay)
+    return dataclasses.replace(spec, scenes=tuple(scenes))
+
+
+def test_texts_are_labelled_where_they_are_written():
+    seen = set()
+    for seed in range(40):
+        spec = sample_video(seed, level="full")
+        for number, scene in enumerate(spec.scenes):
+            if scene.overlay is None:
+                continue
+            seconds = torch.tensor([(scene.overlay.start_seconds + scene.overlay.end_seconds) / 2])
+            sample = VideoSample(spec=spec, seconds=seconds.double(), shift=0.0)
+            texts = patch_labels([sample], GRID).texts[0]
+            is_word = texts[:, 0] < len(FULL.texts[0])
+            is_number = texts[:, 1] < len(FULL.texts[1])
+            assert bool(is_word.any()) != bool(is_number.any())
+            for w, t, o in texts[is_word | is_number].tolist():
+                spelt = FULL.texts[0][w] if w < 18 else FULL.texts[1][t] + FULL.texts[2][o]
+                assert spelt == scene.overlay.text
+            letters = dataclasses.replace(scene.overlay, boxed=False)
+            with_text, without = (
+                render_frames([(with_overlay(spec, number, text), sample.seconds)], (SIDE, SIDE))
+                for text in (letters, None)
+            )
+            changed = ((with_text.float() - without.float())[0].abs().amax(dim=0) > 40).float()
+            share = torch.nn.functional.avg_pool2d(changed[None], SIDE // GRID).flatten()
+            labelled = is_word | is_number
+            assert share[labelled].sum() > 0.5 * share.sum()
+            assert share[labelled].mean() > 0.1
+            seen.add("word" if bool(is_word.any()) else "number")
+    assert seen == {"word", "number"}
+
+
 def test_patterns_sizes_motions_and_colours_are_those_of_the_object():
     counted, turned = 0, 0
     for seed in range(15):

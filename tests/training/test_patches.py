@@ -8,7 +8,10 @@ from tests.helpers import FRAME_SIDE, tiny_model
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import sample_video
 from timevlm.training.batches import VideoSample
-from timevlm.training.labels import patch_labels
+from timevlm.training.kinds import FULL
+from timevlm.training.labels import patch_labels, text_parts
+from timevlm.training.loop import align_objective
+from timevlm.training.nano import build_nano
 from timevlm.training.patches import PatchObjective
 
 
@@ -29,3 +32,16 @@ def test_patch_objective_falls_when_trained_on_its_labels():
         losses.append(float(loss.detach()))
     assert all(math.isfinite(value) for value in losses)
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_text_is_aligned_with_its_own_word():
+    torch.manual_seed(0)
+    model, processor = build_nano(level="full")
+    objective = align_objective(model, processor, FULL)
+    nothing = torch.tensor([len(names) for names in FULL.texts])
+    texts = nothing.expand(1, 3, 3).clone()
+    texts[0, 0] = torch.tensor(text_parts("moon"))
+    texts[0, 1] = torch.tensor(text_parts("47"))
+    ids, is_written = objective._texts(texts)
+    assert is_written.tolist() == [[True, True, False]]
+    assert processor.tokenizer.decode(ids[0, :2]) == " moon 47"

@@ -36,6 +36,8 @@ class Kinds:
     lights: tuple[str, ...]
     transitions: tuple[str, ...]
     cuts: tuple[str, ...]  # what lies between this frame and the one before, and lasts no time
+    # Words that are written, then the tens and the ones of numbers; none where nothing is written.
+    texts: tuple[tuple[str, ...], ...]
     # Families that are about all objects: none of them may be dropped before the answer.
     every_object_families: frozenset[str]
 
@@ -55,15 +57,15 @@ class Kinds:
         """Classes of each lesson of a vision token.
 
         Shape, colour, size, motion and earlier colour of its object or none; the scene's number,
-        later ones counting as one; at level "full" also pattern, camera, light, transition and
-        cut, or none.
+        later ones counting as one; at level "full" also pattern, camera, light, transition, cut
+        and what is written, or none.
         """
         of_object = (self.shapes, self.colours, self.sizes, self.motions, self.colours)
         sizes = [len(names) + 1 for names in of_object]
         sizes.append(MAX_SCENES + 1)
         if self.has_patterns:
             sizes.append(len(self.patterns) + 1)
-        return (*sizes, *(len(names) + 1 for names in self.happenings))
+        return (*sizes, *(len(names) + 1 for names in (*self.happenings, *self.texts)))
 
     def looks_named(self, text: str) -> tuple[bool, ...]:
         """Which of the shapes, then of the colours, a text names."""
@@ -89,6 +91,7 @@ BASIC = Kinds(
     lights=(),
     transitions=(),
     cuts=(),
+    texts=(),
     every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -102,6 +105,7 @@ FULL = Kinds(
     lights=tuple(full.LIGHT_CHANGES),
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
     cuts=("cut",),
+    texts=(full.OVERLAY_WORDS, tuple("123456789"), tuple("0123456789")),
     every_object_families=BASIC.every_object_families,
 )
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from timevlm.synth.full.motion import screen_poses
 from timevlm.synth.full.palette import MAX_OBJECTS as MAX_OBJECTS_FULL
+from timevlm.synth.full.render import placed_text
 from timevlm.synth.full.shots import find_shots
-from timevlm.synth.full.spec import FullScene, FullVideo
+from timevlm.synth.full.spec import FullScene, FullVideo, Overlay
 from timevlm.synth.motion import object_poses, object_table
 from timevlm.synth.palette import MAX_OBJECTS, SHAPES
 from timevlm.synth.shapes import SIGNED_DISTANCE
@@ -22,6 +23,7 @@ from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.training.batches import VideoSample
 from timevlm.training.kinds import BASIC, FULL, Kinds
 
+_PATCH_PIXELS = 16  # at which texts are laid out: a box in pixels is about the same at any size
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
 _NUM_OBJECT_CLASSES = 6  # shape, colour, size, motion, pattern, earlier colour
@@ -37,8 +39,9 @@ class PatchLabels(NamedTuple):
     moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
     patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
     turned another one, the last class is none; happenings (N, 4): what camera, light and transition
-    do at the time and whether a cut came just before, the last class is nothing. Classes count in
-    the lists of the level's `Kinds`.
+    do at the time and whether a cut came just before, the last class is nothing; texts (N, T, 3):
+    the word, or the tens and the ones of the number, that is written there, the last class is none.
+    Classes count in the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -52,6 +55,7 @@ class PatchLabels(NamedTuple):
     patterns: Tensor
     earlier_colours: Tensor
     happenings: Tensor
+    texts: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
         """The same labels on a device."""
@@ -63,7 +67,8 @@ class _Seen:
     """What N frames show of up to S objects each, all on the picture.
 
     shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 6), those of no object
-    last; scenes (N,); happenings (N, 4); runs: (video, scene) of each frame.
+    last; scenes (N,); happenings (N, 4); runs: (video, scene) of each frame; texts: what is written
+    on each frame, None for nothing.
     """
 
     shape_index: Tensor
@@ -76,6 +81,7 @@ class _Seen:
     scenes: Tensor
     happenings: Tensor
     runs: list[tuple[int, int]]
+    texts: Sequence[Overlay | None]
 
 
 def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = True) -> PatchLabels:
@@ -103,6 +109,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
         patterns,
         earlier_colours,
         seen.happenings,
+        _patch_texts(seen, grid),
     )
 
 
@@ -135,6 +142,7 @@ def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
         scenes=torch.tensor(scenes),
         happenings=torch.zeros(len(times), _NUM_HAPPENINGS, dtype=torch.long),
         runs=runs,
+        texts=[None] * len(times),
     )
 
 
@@ -186,6 +194,10 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
         scenes=of_frame,
         happenings=_happenings(samples, scenes, index, seconds),
         runs=list(zip(videos, of_frame.tolist(), strict=True)),
+        texts=[
+            text if lit and (text := scenes[i].overlay) and text.is_shown(t) else None
+            for i, t, lit in zip(index.tolist(), seconds.tolist(), is_lit.tolist(), strict=True)
+        ],
     )
 
 
@@ -268,6 +280,39 @@ def _patch_owners(seen: _Seen, grid: int) -> tuple[Tensor, Tensor]:
         place = torch.stack([seen.x[:, slot], seen.y[:, slot], seen.radius[:, slot]], dim=-1)
         places = torch.where(inside[..., None], place[:, None].float(), places)
     return owner, places
+
+
+def _patch_texts(seen: _Seen, grid: int) -> Tensor:
+    """What is written on each patch, as parts of texts: (N, T, 3).
+
+    Every patch of which its box covers a quarter each way is asked for all of a text.
+    """
+    nothing = torch.tensor([len(names) for names in FULL.texts])
+    found = nothing.expand(len(seen.texts), grid, grid, -1).clone()
+    side = grid * _PATCH_PIXELS
+    for frame, overlay in enumerate(seen.texts):
+        if overlay is not None:
+            mask, top, left = placed_text(overlay, (side, side))
+            rows, columns = (
+                _patches_within(start, start + length)
+                for start, length in zip((top, left), mask.shape, strict=True)
+            )
+            found[frame, rows, columns] = torch.tensor(text_parts(overlay.text))
+    return found.flatten(1, 2)
+
+
+def _patches_within(start: int, end: int) -> slice:
+    """The patches of a row of which pixels from `start` to `end` cover at least a quarter."""
+    least = _PATCH_PIXELS // 4
+    return slice(-(-(start + least) // _PATCH_PIXELS) - 1, (end - least) // _PATCH_PIXELS + 1)
+
+
+def text_parts(text: str) -> list[int]:
+    """The word of a text, the tens and the ones of its number, as classes of `FULL.texts`."""
+    words, tens, ones = FULL.texts
+    if text in words:
+        return [words.index(text), len(tens), len(ones)]
+    return [len(words), tens.index(text[0]), ones.index(text[1])]
 
 
 def _moves(seen: _Seen) -> Tensor:

@@ -265,10 +265,16 @@ def align_phase(
 def align_objective(
     model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, kinds: Kinds = BASIC
 ) -> AlignObjective:
-    """The alignment of patches with the words of shapes, colours and patterns."""
+    """The alignment of patches with the words of shapes, colours, patterns and texts."""
     tables = (kinds.shapes, kinds.colours, kinds.patterns[1:])
     shapes, colours, patterns = ([word_id(processor, w) for w in table] for table in tables)
-    return AlignObjective(model, (shapes, colours, patterns))
+    texts: tuple[list[int], list[int]] = ([], [])
+    if kinds.texts:
+        numbers = range(10, 100)
+        texts = tuple(
+            [word_id(processor, w) for w in table] for table in (kinds.texts[0], map(str, numbers))
+        )
+    return AlignObjective(model, (shapes, colours, patterns), texts)
 
 
 def answer_phase(

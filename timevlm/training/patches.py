@@ -11,7 +11,7 @@ from timevlm.vision.places import patch_centres
 
 
 class PatchObjective(nn.Module):
-    """Teaches the vision tower what each patch shows: shape, colour, and where its object is.
+    """Teaches the vision tower what each patch shows: shape, colour, where its object is, texts.
 
     The world knows every object's place, so each patch has a label; that is far denser than an
     answer a frame. The outline inside the patch is asked for too: a tower that can draw it has
@@ -23,6 +23,8 @@ class PatchObjective(nn.Module):
         self.vision = model.vision
         self.sizes = [len(kinds.shapes) + 1, len(kinds.colours) + 1, 3, MASK_SIDE**2]
         self.sizes += [len(kinds.patterns) + 1] if kinds.has_patterns else []
+        self.num_objects = len(self.sizes)
+        self.sizes += [len(names) + 1 for names in kinds.texts]
         centres = patch_centres(*model.config.patch_grid) + 0.5
         self.register_buffer("centres", F.pad(centres, (0, 1)), persistent=False)
         self.head = nn.Linear(model.config.vision.hidden_size, sum(self.sizes))
@@ -34,11 +36,10 @@ class PatchObjective(nn.Module):
         """
         shapes, colours, masks = labels.shapes, labels.colours, labels.masks
         out = self.head(self.vision(pixels))
-        shape_logits, colour_logits, places, outline, *pattern_logits = out.split(self.sizes, -1)
+        parts = out.split(self.sizes, -1)
+        shape_logits, colour_logits, places, outline, *pattern_logits = parts[: self.num_objects]
         on_object = shapes < self.sizes[0] - 1
-        # Nine in ten patches are background: half of the weight goes to those on an object.
-        share = on_object.float().mean().clamp(min=1e-3)
-        weight = 0.5 + 0.5 * on_object.float() / share
+        weight = _half_to(on_object)
         wanted = (labels.places - self.centres)[on_object]
         loss = 20 * F.mse_loss(places[on_object], wanted)
         touched = masks.any(dim=-1)
@@ -46,28 +47,44 @@ class PatchObjective(nn.Module):
         named = [(shape_logits, shapes), (colour_logits, colours)]
         named += [(logits, labels.patterns) for logits in pattern_logits]
         for logits, classes in named:
-            each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
-            loss = loss + (each * weight.flatten()).mean()
+            loss = loss + _weighted(logits, classes, weight)
+        text_logits = parts[self.num_objects :]
+        for logits, classes in zip(text_logits, labels.texts.unbind(-1), strict=False):
+            loss = loss + _weighted(logits, classes, _half_to(classes < logits.shape[-1] - 1))
         right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
         right_colour = (colour_logits.argmax(-1) == colours)[on_object].float().mean()
         return loss, right_shape, right_colour
+
+
+def _half_to(shown: Tensor) -> Tensor:
+    """Weights (N, T): nine in ten patches are background, so the few `shown` get half."""
+    share = shown.float().mean().clamp(min=1e-3)
+    return 0.5 + 0.5 * shown.float() / share
+
+
+def _weighted(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+    each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
+    return (each * weight.flatten()).mean()
 
 
 class AlignObjective(nn.Module):
     """Teaches the projector to say what a patch shows in the LLM's own words.
 
     A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of a direction
-    for its size, a striped one's also that of " striped"; background becomes zero. A question's
+    for its size, a striped one's also that of " striped", and a patch on which a text is written
+    that of the text; background becomes zero. A question's
     words then meet vision tokens that look like them, which spares the LLM most of the search for
     what to attend to. The vision tower and the embeddings stay as they are.
 
-    `word_ids` are those of the shapes, the colours, and the patterns but the first, plain one.
+    `word_ids` are those of the shapes, the colours, and the patterns but the first, plain one;
+    `text_ids` those of the words of `Kinds.texts`, then of the numbers from 10 to 99.
     """
 
     def __init__(
         self,
         model: TimeVLMForConditionalGeneration,
         word_ids: tuple[list[int], list[int], list[int]],
+        text_ids: tuple[list[int], list[int]] = ((), ()),
     ) -> None:
         super().__init__()
         self.projector = model.projector
@@ -75,6 +92,7 @@ class AlignObjective(nn.Module):
         self._vision = (model.vision,)
         self._embeddings = (model.llm.backbone.embeddings,)
         self.word_ids = word_ids
+        self.text_ids = text_ids
         generator = torch.Generator().manual_seed(0)
         hidden = model.config.llm.hidden_size
         direction = F.normalize(torch.randn(hidden, generator=generator), dim=-1)
@@ -96,7 +114,24 @@ class AlignObjective(nn.Module):
         # Radii lie around 0.15: this makes them about -1 to 1.
         size = 10.0 * (labels.places[..., 2:] - 0.15) * on_object
         target = shape_words[shapes] + colour_words[colours] + pattern_words[labels.patterns]
+        written, is_written = self._texts(labels.texts)
+        target = target + torch.where(is_written[..., None], words[written], nothing)
         target = target + 2 * length * size * self.size_direction.to(target)
         error = (self.projector(patches) - target).square().mean(dim=-1)
-        weight = torch.where(on_object[..., 0], 1.0, 0.2)
+        weight = torch.where(on_object[..., 0] | is_written, 1.0, 0.2)
         return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()
+
+    def _texts(self, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids of what is written (N, T), from `PatchLabels.texts`, and where anything is."""
+        words, numbers = self.text_ids
+        if not words:
+            return torch.zeros_like(texts[..., 0]), torch.zeros_like(
+                texts[..., 0], dtype=torch.bool
+            )
+        word, tens, ones = texts.unbind(-1)
+        is_word = word < len(words)
+        is_number = tens < 9
+        ids = torch.tensor([*words, *numbers], device=texts.device)
+        index = torch.where(is_word, word, len(words) + 10 * tens + ones)
+        is_written = is_word | is_number
+        return ids[index.masked_fill(~is_written, 0)], is_written

@@ -5,6 +5,7 @@ keep can be asked about the object it stands for, which teaches following an obj
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +42,14 @@ class TrackHead(nn.Module):
         self.head = nn.Linear(hidden_size, sum(kinds.track_sizes) + MOVE_SIZE)
 
     def take_over(self, saved: dict[str, Tensor]) -> None:
-        """Go on with the tensors of an earlier head; the last lesson may be new to it.
+        """Go on with the tensors of an earlier head; the last lessons may be new to it.
 
         Raises InputError where they are of other sizes.
         """
-        new = self.kinds.track_sizes[-1]
         drawn, grown = self.state_dict(), dict(saved)
         for name in ("head.weight", "head.bias"):
-            if name in saved and len(drawn[name]) - len(saved[name]) == new:
+            new = len(drawn[name]) - len(saved[name]) if name in saved else 0
+            if new in accumulate(reversed(self.kinds.track_sizes)):
                 lesson = drawn[name][-new - MOVE_SIZE : -MOVE_SIZE]
                 grown[name] = torch.cat(
                     [saved[name][:-MOVE_SIZE], lesson, saved[name][-MOVE_SIZE:]]
@@ -89,6 +90,7 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     classes += [labels.earlier_colours, wide[0]]
     classes += [labels.patterns] if kinds.has_patterns else []
     classes += wide[1:]
+    classes += labels.texts.unbind(-1)[: len(kinds.texts)]
     parts = [F.one_hot(k, n).float() for k, n in zip(classes, kinds.track_sizes, strict=True)]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
 

@@ -189,23 +189,29 @@ class _Canvas:
 
 def _text_layers(overlay: Overlay | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """How far the plate and the letters cover each pixel, `(1, H, W)` each."""
-    height, width = size
     plate, letters = torch.zeros((1, *size)), torch.zeros((1, *size))
     if overlay is None:
         return plate, letters
-    short = min(size)
-    mask = text_mask(overlay.text, max(7, round(_TEXT_HEIGHT * short)))
+    mask, top, left = placed_text(overlay, size)
+    tall, wide = mask.shape
+    letters[0, top : top + tall, left : left + wide] = mask
+    if overlay.boxed:
+        pad = max(2, round(0.025 * min(size)))
+        rows = slice(max(0, top - pad), top + tall + pad)
+        plate[0, rows, max(0, left - pad) : left + wide + pad] = 0.85
+    return plate, letters
+
+
+def placed_text(overlay: Overlay, size: tuple[int, int]) -> tuple[Tensor, int, int]:
+    """How far letters cover the pixels of their box `(tall, wide)`, and its top and left."""
+    height, width = size
+    mask = text_mask(overlay.text, max(7, round(_TEXT_HEIGHT * min(size))))
     mask = mask[: height - 2, : width - 2]
     tall, wide = mask.shape
     middle = _TEXT_MIDDLE * height if overlay.side == "top" else (1.0 - _TEXT_MIDDLE) * height
     top = min(max(0, round(middle - tall / 2)), height - tall)
     left = min(max(1, round(overlay.x * width - wide / 2)), width - wide - 1)
-    letters[0, top : top + tall, left : left + wide] = mask
-    if overlay.boxed:
-        pad = max(2, round(0.025 * short))
-        rows = slice(max(0, top - pad), top + tall + pad)
-        plate[0, rows, max(0, left - pad) : left + wide + pad] = 0.85
-    return plate, letters
+    return mask, top, left
 
 
 def _blurred(frames: Tensor, sigma: Tensor, reach: int) -> Tensor:

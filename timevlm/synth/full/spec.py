@@ -66,6 +66,10 @@ class Overlay:
     rgb: RGB
     boxed: bool
 
+    def is_shown(self, seconds: float) -> bool:
+        """Whether it is on the picture at a time of its video."""
+        return self.start_seconds <= seconds < self.end_seconds
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transition:
