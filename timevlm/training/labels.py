@@ -289,16 +289,21 @@ def _patch_texts(seen: _Seen, grid: int) -> Tensor:
     """
     nothing = torch.tensor([len(names) for names in FULL.texts])
     found = nothing.expand(len(seen.texts), grid, grid, -1).clone()
-    side = grid * _PATCH_PIXELS
-    for frame, overlay in enumerate(seen.texts):
-        if overlay is not None:
-            mask, top, left = placed_text(overlay, (side, side))
-            rows, columns = (
-                _patches_within(start, start + length)
-                for start, length in zip((top, left), mask.shape, strict=True)
-            )
-            found[frame, rows, columns] = torch.tensor(text_parts(overlay.text))
+    # A text is laid out once, not again for every frame that shows it.
+    for overlay in {text for text in seen.texts if text is not None}:
+        frames = torch.tensor([text == overlay for text in seen.texts])
+        rows, columns = _text_patches(overlay, grid)
+        written = torch.zeros(grid, grid, dtype=torch.bool)
+        written[rows, columns] = True
+        found[frames[:, None, None] & written] = torch.tensor(text_parts(overlay.text))
     return found.flatten(1, 2)
+
+
+def _text_patches(overlay: Overlay, grid: int) -> tuple[slice, slice]:
+    """Rows and columns of the patches that a text is on."""
+    mask, top, left = placed_text(overlay, (grid * _PATCH_PIXELS,) * 2)
+    tall, wide = mask.shape
+    return _patches_within(top, top + tall), _patches_within(left, left + wide)
 
 
 def _patches_within(start: int, end: int) -> slice:

@@ -81,7 +81,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         ],
     }
     return TimeVLMConfig(
-        llm_config=with_text_layers(llm) if compares(level) else llm,
+        llm_config=with_text_layers(llm, level),
         vision_config={
             "hidden_size": 128,
             "intermediate_size": 512,
@@ -114,17 +114,13 @@ def timestamp_token_ids(processor: TimeVLMProcessor) -> list[int]:
     return processor.tokenizer.convert_tokens_to_ids(["<0", "00", ".0s>"])
 
 
-def compares(level: Level) -> bool:
-    """Whether questions compare two things that each need a look: at level "full" many do."""
-    return level == "full"
-
-
-def with_text_layers(llm: dict[str, Any]) -> dict[str, Any]:
+def with_text_layers(llm: dict[str, Any], level: Level) -> dict[str, Any]:
     """The LLM's configuration with `TEXT_LAYERS` after its last one, if it has none yet.
 
-    Vision tokens leave where no layer of its own mixes tokens any more: an MLP has no use for them.
+    Only questions of level "full" compare two things that each need a look. Vision tokens leave
+    where no layer of the LLM's own mixes tokens any more: an MLP has no use for them.
     """
-    if any(compression["keep"] == 0.0 for compression in llm["transv"]):
+    if level != "full" or any(compression["keep"] == 0.0 for compression in llm["transv"]):
         return llm
     pattern = llm["pattern"]
     leave = {"layer": len(pattern.rstrip(MLP)), "keep": 0.0, "transfer": False}
@@ -181,7 +177,7 @@ def _saved_nano(
     if tells_picture(level):
         told.append(model.picture)
     llm = model.config.llm_config
-    whole = not compares(level) or with_text_layers(llm) == llm
+    whole = with_text_layers(llm, level) == llm
     if known == wanted and whole and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
@@ -210,7 +206,7 @@ def _enlarged(
     """
     settings = model.config.to_dict()
     llm = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
-    settings["llm_config"] = with_text_layers(llm) if compares(level) else llm
+    settings["llm_config"] = with_text_layers(llm, level)
     settings |= {
         "frame_token_id": processor.frame_token_id,
         "change_embedding": True,

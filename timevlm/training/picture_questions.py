@@ -42,11 +42,10 @@ def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
         slots = {"a_transition": an(TRANSITIONS["cut"])}
         text = draw_wording(rng, QUESTION_WORDINGS, "transition.any", spec.split, slots)
         found.append(_question("picture cut", text, _yes_no(cuts), cuts or whole))
-    moves = [s.camera for s in spec.scenes if s.camera is not None]
+    moves = _camera_spans(spec)
     if rng.random() < _CAMERA_SHARE[bool(moves)]:
-        spans = [(move.start_seconds, move.end_seconds) for move in moves]
         text = rng.choice(CAMERA_WORDINGS)
-        found.append(_question("picture camera", text, _yes_no(spans), spans or whole))
+        found.append(_question("picture camera", text, _yes_no(moves), moves or whole))
     if len(spec.scenes) == 1:
         found += _light_questions(spec.scenes[0], rng, whole)
     return found
@@ -86,8 +85,14 @@ def picture_queries(spec: FullVideo, rng: random.Random) -> list[tuple[str, list
         slots = {"a_transition": an(TRANSITIONS[kind])}
         text = draw_wording(rng, GROUNDING_WORDINGS, "transition", spec.split, slots)
         found.append((text, timeline.transition_spans(kind)))
-    moves = [s.camera for s in spec.scenes if s.camera is not None]
+    moves = _camera_spans(spec)
     if rng.random() < 0.5 * _CAMERA_SHARE[bool(moves)]:
         text = draw_wording(rng, GROUNDING_WORDINGS, "camera_moves", spec.split, {})
-        found.append((text, [(move.start_seconds, move.end_seconds) for move in moves]))
+        found.append((text, moves))
     return found
+
+
+def _camera_spans(spec: FullVideo) -> list[Span]:
+    """When the camera moves."""
+    moves = [scene.camera for scene in spec.scenes if scene.camera is not None]
+    return [(move.start_seconds, move.end_seconds) for move in moves]

@@ -54,31 +54,36 @@ def picture_values(
     `frame_counts` and `previous` as `patch_changes` takes them. The first frame of a video is
     compared with itself: it has changed nothing.
     """
-    frames = _small(pixels)
-    earlier = None if previous is None else _small(previous[None].to(pixels.device))[0]
-    before = values_before(frames, frame_counts, earlier)
-    luma, luma_before = _luma(frames), _luma(before)
-    brightness, contrast = luma.mean(dim=(1, 2)), luma.std(dim=(1, 2))
-    red, blue = frames[:, 0].mean(dim=(1, 2)), frames[:, 2].mean(dim=(1, 2))
+    looks = _looks(pixels)
+    earlier = [None] * len(looks)
+    if previous is not None:
+        earlier = [look[0] for look in _looks(previous[None].to(pixels.device))]
+    luma, means, contrast, histogram = looks
+    luma_before, means_before, contrast_before, histogram_before = (
+        values_before(look, frame_counts, one) for look, one in zip(looks, earlier, strict=True)
+    )
+    brightness, red, blue = means.unbind(dim=1)
     values = [
         *(brightness - 0.5, red - brightness, blue - brightness, contrast),
-        brightness - luma_before.mean(dim=(1, 2)),
-        contrast - luma_before.std(dim=(1, 2)),
+        brightness - means_before[:, 0],
+        contrast - contrast_before,
         (luma - luma_before).abs().mean(dim=(1, 2)),
-        (colour_histogram(frames) - colour_histogram(before)).abs().sum(dim=1) / 2,
+        (histogram - histogram_before).abs().sum(dim=1) / 2,
         *picture_motion(luma_before, luma).unbind(dim=1),
     ]
     return torch.stack(values, dim=1) * torch.tensor(_SCALES, device=pixels.device)
 
 
-def _small(pixels: Tensor) -> Tensor:
-    """Frames (N, 3, H, W), 0..255 -> (N, 3, _SIDE, _SIDE), 0..1."""
-    return F.adaptive_avg_pool2d(pixels.float(), _SIDE) / 255
+def _looks(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What frames (N, 3, H, W), 0..255, look like each by itself, read from small pictures.
 
-
-def _luma(frames: Tensor) -> Tensor:
+    Luma (N, _SIDE, _SIDE); means of luma, red and blue (N, 3); contrast (N,); histogram (N, 64).
+    """
+    frames = F.adaptive_avg_pool2d(pixels.float(), _SIDE) / 255
     weights = torch.tensor(_LUMA, device=frames.device)
-    return (frames * weights[:, None, None]).sum(dim=1)
+    luma = (frames * weights[:, None, None]).sum(dim=1)
+    means = torch.stack([luma, frames[:, 0], frames[:, 2]], dim=1).mean(dim=(2, 3))
+    return luma, means, luma.std(dim=(1, 2)), colour_histogram(frames)
 
 
 def colour_histogram(frames: Tensor) -> Tensor:
@@ -108,20 +113,12 @@ def picture_motion(before: Tensor, after: Tensor) -> Tensor:
     )
     around = F.pad(costs, (1, 1, 1, 1), value=float("nan"))
     frame = torch.arange(num_frames, device=costs.device)
-    down = (
-        row
-        - _REACH
-        + _vertex(
-            around[frame, zoom, row, column + 1], best, around[frame, zoom, row + 2, column + 1]
-        )
-    )
-    right = (
-        column
-        - _REACH
-        + _vertex(
-            around[frame, zoom, row + 1, column], best, around[frame, zoom, row + 1, column + 2]
-        )
-    )
+
+    def cost_at(row: Tensor, column: Tensor) -> Tensor:
+        return around[frame, zoom, row + 1, column + 1]
+
+    down = row - _REACH + _vertex(cost_at(row - 1, column), best, cost_at(row + 1, column))
+    right = column - _REACH + _vertex(cost_at(row, column - 1), best, cost_at(row, column + 1))
     at_rest = costs[:, _AT_REST, _REACH, _REACH]
     gain = (at_rest - best - _BY_CHANCE) / (at_rest + _FAINT)
     sure = (gain / _SURE).clamp(0.0, 1.0)
