@@ -26,7 +26,7 @@ from accelerate import PartialState
 
 from timevlm.errors import InputError, TimeVLMError
 from timevlm.synth.world import LEVELS
-from timevlm.training.batches import SHORT_FRAMES, BatchConfig
+from timevlm.training.batches import FRAME_RATES, SHORT_FRAMES, BatchConfig
 from timevlm.training.checkpoint import read_part
 from timevlm.training.loop import (
     CURRICULUM,
@@ -38,6 +38,8 @@ from timevlm.training.loop import (
 )
 from timevlm.training.nano import build_nano, export_nano
 from timevlm.training.tracks import TrackHead
+
+LEAST_FOCUS = 0.1  # how often what is always right is still asked, of what is always wrong
 
 
 def main() -> int:
@@ -57,7 +59,9 @@ def main() -> int:
             single_scene_share=args.single_scene_share,
             odd_rate_share=args.odd_rate_share,
             late_clock_share=args.late_clock_share,
+            frame_rates=tuple(args.frame_rates),
             first_seed=args.first_seed,
+            kind_weights=None if args.focus is None else _weak_kinds(args.focus),
         )
         model, processor = build_nano(args.start_from, args.level)
         tracks = TrackHead(model.config.llm.hidden_size, batches.kinds)
@@ -71,7 +75,8 @@ def main() -> int:
         (args.folder / "settings.json").write_text(json.dumps(settings, indent=1))
     logging.info("nano has %.2fM parameters", sum(p.numel() for p in model.parameters()) / 1e6)
     kinds = batches.kinds
-    vision_phase(model, _phase(args, "vision", args.vision_minutes, 3e-3), args.folder, kinds)
+    vision = _phase(args, "vision", args.vision_minutes, args.vision_rate)
+    vision_phase(model, vision, args.folder, kinds, args.keep_features)
     align = _phase(args, "align", args.align_minutes, 3e-3)
     align_phase(model, processor, align, args.folder, kinds)
     answers = _phase(args, "answers", args.minutes, args.rate)
@@ -81,6 +86,17 @@ def main() -> int:
         export_nano(model, processor, args.out or args.folder / "export")
         logging.info("wrote %s", args.out or args.folder / "export")
     return 0
+
+
+def _weak_kinds(path: Path) -> dict[str, float]:
+    """How often to ask each kind of question: the more, the less an evaluation got right."""
+    try:
+        kinds = json.loads(path.read_text())["kinds"]["questions"]
+        return {kind: max(LEAST_FOCUS, 1.0 - score["mean"]) for kind, score in kinds.items()}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no result of scripts/eval_nano.py ({error}); give the JSON that it prints"
+        ) from error
 
 
 def _check_level(path: Path, level: str) -> None:
@@ -108,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
     parser.add_argument("--level", default="basic", choices=list(LEVELS), help="of the world")
     parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
+    parser.add_argument(
+        "--vision-rate", type=float, default=3e-3, help="peak learning rate of the first phase"
+    )
+    parser.add_argument(
+        "--keep-features",
+        type=float,
+        default=0.0,
+        help="weight in the first phase of features staying as they are, where nothing is "
+        "written: for a tower that an LLM was trained with",
+    )
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
@@ -163,16 +189,28 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the videos, cut down to one scene: most of the world's have a cut",
     )
     parser.add_argument(
+        "--frame-rates",
+        type=float,
+        nargs="+",
+        default=FRAME_RATES,
+        help="frames a second, drawn evenly; one that stands twice is drawn twice as often",
+    )
+    parser.add_argument(
         "--odd-rate-share",
         type=float,
         default=0.0,
-        help="of the videos, read at any rate from 0.4 to 2 frames/s in place of 0.5, 1 or 2",
+        help="of the videos, read at any rate from 0.4 to 2 frames/s in place of these",
     )
     parser.add_argument(
         "--late-clock-share",
         type=float,
         default=0.3,
         help="of the videos, with times from 100 s to 11 hours on: long times in short videos",
+    )
+    parser.add_argument(
+        "--focus",
+        type=Path,
+        help="JSON of scripts/eval_nano.py, best on --split val: ask more of what it got wrong",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
 

@@ -33,6 +33,9 @@ class TimeVLMConfig(PreTrainedConfig):
     # Token ids of the words that name things: which of two came first is told by when the words of
     # the question looked at theirs. None: by the layers alone.
     named_token_ids: list[int] | None = None
+    # Token ids of left, right, above and below: things that a question names are measured where its
+    # words look, and compared (`comparing.py`). None: by the layers alone.
+    side_token_ids: list[int] | None = None
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
@@ -65,6 +68,13 @@ class TimeVLMConfig(PreTrainedConfig):
             raise ModelError(
                 f"named_token_ids {self.named_token_ids} need timestamp_token_ids: without them "
                 "nothing is known of when a thing was seen; give both or neither"
+            )
+        if self.side_token_ids is not None and (
+            len(self.side_token_ids) != 4 or self.named_token_ids is None
+        ):
+            raise ModelError(
+                f"side_token_ids {self.side_token_ids} must be four, of a model with "
+                "named_token_ids; give None for one that compares no things"
             )
         super().__post_init__(**kwargs)
 

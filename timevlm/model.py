@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
+from timevlm.comparing import ComparePointer, Comparison
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
 from timevlm.llm.hybrid import HybridLM, TextOutput
@@ -76,6 +77,12 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
         named_ids = config.named_token_ids
         self.order = None if named_ids is None else OrderPointer(named_ids, llm.hidden_size)
+        self.comparing = None
+        if config.side_token_ids is not None:
+            value_size = llm.num_key_value_heads * llm.head_dim
+            self.comparing = ComparePointer(
+                named_ids, config.side_token_ids, value_size, llm.hidden_size
+            )
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -170,7 +177,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def recall_order(
         self, out: TextOutput, ids: Tensor, looks: Tensor | None, num_asked: Tensor | None = None
     ) -> TextOutput:
-        """What reading a prompt gave, with the lateness of the things it names in its state.
+        """What reading a prompt gave, with what is to be said of the things it names in its state.
 
         The first num_asked (B,) of the ids (B, L) ask; None: all do. Without a pointer to orders,
         or without vision tokens to look at, `out` as it is.
@@ -181,13 +188,22 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if num_asked is None:
             num_asked = torch.full_like(state.num_marks, ids.shape[1])
         late = self.order.lateness(ids, looks, state.marks, state.num_marks, num_asked)
-        return replace(out, state=replace(state, lateness=late))
+        state = replace(state, lateness=late)
+        if self.comparing is not None:
+            marks = state.marks, state.num_marks
+            values = self.llm.video_values(state)
+            found = self.comparing.compare((ids, num_asked), looks, values, marks)
+            state = replace(state, more=found.more, apart=found.apart)
+        return replace(out, state=state)
 
     def text_logits(self, out: TextOutput, ids: Tensor, looks: Tensor | None) -> Tensor:
         """Next-token logits (B, L, V) after text ids (B, L) that gave `out` and these looks."""
         logits = self.llm.logits(out.hidden)
         if out.state.lateness is not None:
             logits = self.order(logits, out.hidden, out.state.lateness)
+        if out.state.more is not None:
+            compared = Comparison(out.state.more, out.state.apart)
+            logits = self.comparing(logits, out.hidden, compared)
         if self.pointer is None or looks is None:
             return logits
         return self.pointer(logits, ids, looks, out.state.marks)

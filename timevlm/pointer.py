@@ -87,20 +87,10 @@ class OrderPointer(nn.Module):
         first of these times to the last counts as one; a word that stands twice is the last of
         both; words that do not ask have 0.
         """
-        seconds, there = written_seconds(marks), valid_mask(num_marks, marks.shape[1])
-        first = seconds.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
-        last = seconds.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
-        place = (seconds - first) / (last - first).clamp(min=1.0)
-        place = place.masked_fill(~there, 0.0).to(looks.dtype)
-        when = (looks @ place[..., None]).squeeze(-1)
-        position = torch.arange(1, ids.shape[1] + 1, device=ids.device)
-        named = torch.tensor(self.named_ids, device=ids.device)
-        is_word = (ids[..., None] == named) & (position <= num_asked[:, None])[..., None]
-        stands = (is_word * position[:, None]).amax(dim=1)  # 0 for words that do not ask
-        asks = stands > 0
-        when = when.gather(1, (stands - 1).clamp(min=0)) * asks
-        mean = when.sum(dim=1, keepdim=True) / asks.sum(dim=1, keepdim=True).clamp(min=1)
-        return (when - mean) * asks
+        place = video_places(marks, num_marks).to(looks.dtype)
+        when = looks @ place[..., None]
+        stands = asked_words(ids, self.named_ids, num_asked)
+        return more_than_others(when, stands).squeeze(-1)
 
     def forward(self, logits: Tensor, hidden: Tensor, lateness: Tensor) -> Tensor:
         """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised.
@@ -108,10 +98,51 @@ class OrderPointer(nn.Module):
         `lateness (B, N)` is that of the prompt; named words keep their probability together.
         """
         weight = ORDER_GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
-        own = logits[..., self.named_ids]
         # Bounded, and the order stays: minutes of hours count nearly as much as the whole video.
-        raised = own + weight[..., None] * F.softsign(lateness / NEAR)[:, None]
-        change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
-        pointed = logits.clone()
-        pointed[..., self.named_ids] = raised + change
-        return pointed
+        return raise_words(
+            logits, self.named_ids, weight[..., None] * F.softsign(lateness / NEAR)[:, None]
+        )
+
+
+def video_places(marks: Tensor, num_marks: Tensor) -> Tensor:
+    """Where in the video marks (B, K, 4) are, of which num_marks (B,) count: (B, K), 0 to 1.
+
+    From the first of their times to the last; places of what does not count are 0.
+    """
+    seconds, there = written_seconds(marks), valid_mask(num_marks, marks.shape[1])
+    first = seconds.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
+    last = seconds.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
+    return ((seconds - first) / (last - first).clamp(min=1.0)).masked_fill(~there, 0.0)
+
+
+def asked_words(ids: Tensor, named_ids: Sequence[int], num_asked: Tensor) -> Tensor:
+    """Where each of N words stands last in the first num_asked (B,) of ids (B, L): (B, N).
+
+    Counted from 1; 0 for words that do not stand there.
+    """
+    position = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    named = torch.tensor(named_ids, device=ids.device)
+    is_word = (ids[..., None] == named) & (position <= num_asked[:, None])[..., None]
+    return (is_word * position[:, None]).amax(dim=1)
+
+
+def more_than_others(seen: Tensor, stands: Tensor) -> Tensor:
+    """By how much the values (B, L, Q) at words are above the mean of all that ask: (B, N, Q).
+
+    stands (B, N) is from `asked_words`; words that do not ask have 0.
+    """
+    asks = (stands > 0)[..., None]
+    index = (stands - 1).clamp(min=0)[..., None].expand(-1, -1, seen.shape[2])
+    values = seen.gather(1, index) * asks
+    mean = values.sum(dim=1, keepdim=True) / asks.sum(dim=1, keepdim=True).clamp(min=1)
+    return (values - mean) * asks
+
+
+def raise_words(logits: Tensor, word_ids: Sequence[int], by: Tensor) -> Tensor:
+    """Logits (B, L, V) with N words raised by (B, L, N); these keep their probability together."""
+    own = logits[..., word_ids]
+    raised = own + by
+    change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
+    pointed = logits.clone()
+    pointed[..., word_ids] = raised + change
+    return pointed

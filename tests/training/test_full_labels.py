@@ -1,10 +1,13 @@
 """Labels of level "full" against the pictures themselves and against the raw specs."""
 
 import dataclasses
+import math
 
+import pytest
 import torch
 
-from timevlm.synth.full.palette import COLOURS, LIGHT_CHANGES, TRANSITIONS
+from timevlm.synth.full.motion import place_at
+from timevlm.synth.full.palette import COLOURS, LIGHT_CHANGES, STRAIGHT, TRANSITIONS
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.batches import VideoSample
@@ -223,3 +226,27 @@ def test_the_lists_of_a_level_begin_with_those_of_basic():
     assert basic.track_sizes == (9, 9, 4, 10, 9, 7)  # what checkpoints of level basic hold
     assert full.track_sizes[:6] == (9, 12, 4, 13, 12, 7)
     assert set(full.transitions) == set(TRANSITIONS) - {"cut"}
+
+
+def test_patches_of_what_is_under_way_have_its_speed():
+    checked = 0
+    for seed in range(12):
+        for scene in (spec := clean(seed, camera=None)).scenes:
+            for item in scene.objects:
+                if item.motion not in STRAIGHT:
+                    continue
+                seconds = (item.motion_start_seconds + item.motion_end_seconds) / 2
+                times = torch.tensor([item.motion_start_seconds - 0.2, seconds]).double()
+                labels = patch_labels([VideoSample(spec=spec, seconds=times, shift=0.0)], GRID)
+                x, y, _ = place_at(item, seconds)
+                patch = int(y * GRID) * GRID + int(x * GRID)
+                if FULL.shapes[labels.shapes[1, patch] % len(FULL.shapes)] != item.shape:
+                    continue  # another object is in front
+                x2, y2, _ = place_at(item, seconds + 0.01)
+                expected = math.hypot(x2 - x, y2 - y) / 0.01
+                assert float(labels.speeds[1, patch]) == pytest.approx(expected, rel=1e-3)
+                own = labels.shapes[0] == FULL.shapes.index(item.shape)
+                moving = [o for o in scene.objects if o is not item and o.shape == item.shape]
+                assert moving or not labels.speeds[0, own].any()  # it has not begun to move
+                checked += 1
+    assert checked > 20

@@ -35,7 +35,11 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
     expected = tiny_model().state_dict()
     tables = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
     num_layers = tiny_model().config.llm.num_layers
-    added = ("picture.", *(f"llm.backbone.layers.{num_layers + i}." for i in range(2)))
+    added = (
+        "picture.",
+        "comparing.",
+        *(f"llm.backbone.layers.{num_layers + i}." for i in range(2)),
+    )
     for name, tensor in model.state_dict().items():
         if name not in tables:
             is_new = name not in expected

@@ -10,7 +10,7 @@ from timevlm.synth.world import sample_video
 from timevlm.training.batches import VideoSample
 from timevlm.training.kinds import FULL
 from timevlm.training.labels import patch_labels, text_parts
-from timevlm.training.loop import align_objective
+from timevlm.training.loop import align_objective, labelled_frames
 from timevlm.training.nano import build_nano
 from timevlm.training.patches import PatchObjective
 
@@ -25,7 +25,7 @@ def test_patch_objective_falls_when_trained_on_its_labels():
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     losses = []
     for _ in range(20):
-        loss, _, _ = objective(pixels, labels)
+        loss, _ = objective(pixels, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -45,3 +45,18 @@ def test_a_text_is_aligned_with_its_own_word():
     ids, is_written = objective._texts(texts)
     assert is_written.tolist() == [[True, True, False]]
     assert processor.tokenizer.decode(ids[0, :2]) == " moon 47"
+
+
+def test_features_are_kept_where_nothing_is_written():
+    torch.manual_seed(0)
+    model, _ = build_nano(level="full")
+    objective = PatchObjective(model, FULL, keep=1.0)
+    pixels, labels = labelled_frames(model, 0, num_frames=16, kinds=FULL)
+    assert 0 < int(objective._written(labels.texts).sum()) < labels.texts[..., 0].numel()
+    before = model.vision(pixels)
+    assert float(objective._moved(before, pixels, labels.texts).detach()) == 0.0
+    moved = before + objective._written(labels.texts)[..., None]
+    assert float(objective._moved(moved, pixels, labels.texts).detach()) == 0.0
+    assert float(objective._moved(before + 1.0, pixels, labels.texts).detach()) > 0.1
+    # The copy that features are kept near to is not trained.
+    assert len(list(objective.parameters())) == len(list(model.vision.parameters())) + 2

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.helpers import ATTENTION, FRAME_SIDE, UNIFORM, tiny_model, tiny_processor
+from timevlm.comparing import SLOWEST
 from timevlm.llm.config import TransV
 from timevlm.llm.state import state_tensors
 from timevlm.llm.transv import kept_counts
@@ -17,6 +18,8 @@ from timevlm.training.tracks import (
     MOVE_SCALE,
     TrackHead,
     drop_as_read,
+    measure_loss,
+    measure_targets,
     of_frames,
     track_targets,
     wanted_tokens,
@@ -62,7 +65,7 @@ def test_watching_for_tracks_gives_the_same_state(transv, layer):
     batch, labels = batch_and_labels(model)
     with torch.no_grad():
         plain = objective.watch(batch).consolidated()
-        state, loss, targets, seconds = objective.watch_tracking(batch, labels)
+        state, (loss, _), (targets, seconds) = objective.watch_tracking(batch, labels)
     expected = state_tensors(plain)
     for name, tensor in state_tensors(state).items():
         assert torch.equal(tensor, expected[name]), name
@@ -154,3 +157,24 @@ def test_captions_teach_the_deep_attention_where_it_ranks(transv):
     assert float(losses.phrases.detach()) > 0
     assert float(grad.abs().sum()) > 0
     assert float(objective(batch).phrases) == 0.0  # without labels nothing is known to attend to
+
+
+def test_measures_of_merged_tokens_are_those_of_their_objects():
+    model = tiny_model()
+    _, labels = batch_and_labels(model)
+    speeds = torch.where(labels.places[..., 2] > 0, 0.1, 0.0)
+    labels = labels._replace(speeds=speeds)
+    patches = measure_targets(labels)
+    # Half of a token is background: shares undo that.
+    tokens = (patches + torch.zeros_like(patches)) / 2
+    x, y, radius = labels.places.unbind(-1)
+    truth = torch.stack([x, y, radius.clamp(min=1e-3).log(), (speeds + SLOWEST).log()], dim=-1)
+    assert float(measure_loss(truth, patches)) == pytest.approx(0.0, abs=1e-6)
+    assert float(measure_loss(truth, tokens)) == pytest.approx(0.0, abs=1e-6)
+    assert float(measure_loss(truth + 1.0, patches)) > 1.0
+    # Nothing is asked of tokens that hardly show an object, and no speed of what rests.
+    assert float(measure_loss(truth + 1.0, patches / 4)) == 0.0
+    rests = measure_targets(labels._replace(speeds=torch.zeros_like(speeds)))
+    wrong_speed = truth.clone()
+    wrong_speed[..., 3] += 5.0
+    assert float(measure_loss(wrong_speed, rests)) == pytest.approx(0.0, abs=1e-6)

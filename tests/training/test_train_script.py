@@ -77,10 +77,14 @@ def test_a_killed_training_goes_on_from_the_saved_step(tmp_path, level):
     assert f"on level {level}, not {other}" in refused.stderr
 
 
-def test_lessons_of_a_run_that_is_not_there_are_missed_at_once(tmp_path):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--lessons-from", "no checkpoint.safetensors in"), ("--focus", "is no result of")],
+)
+def test_what_is_not_there_is_missed_at_once(tmp_path, option, message):
     start = save_tiny(tmp_path / "tiny")
     refused = subprocess.run(
-        command(tmp_path / "run", start, 1, "--lessons-from", str(tmp_path / "absent")),
+        command(tmp_path / "run", start, 1, option, str(tmp_path / "absent")),
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT_ROOT)},
         check=False,
         capture_output=True,
@@ -88,4 +92,4 @@ def test_lessons_of_a_run_that_is_not_there_are_missed_at_once(tmp_path):
         timeout=PATIENCE_SECONDS,
     )
     assert refused.returncode == 2
-    assert "no checkpoint.safetensors in" in refused.stderr
+    assert message in refused.stderr

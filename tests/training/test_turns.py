@@ -135,3 +135,18 @@ def test_long_videos_are_asked_about_their_needles(level):
     expected = [format_spans(spans_on_frames([t.visible], frames)) for t in needles(spec)]
     assert sorted(spans) == sorted(expected)
     assert make_turns(spec, frames, 0.0, seed=1, num_turns=2) == turns[:2]
+
+
+def test_kinds_that_weigh_more_are_asked_more_often():
+    counts = {}
+    relations = ("where", "bigger", "smaller", "collides", "overtakes", "overtaken")
+    for weights in (None, {"scene.nth": 0.02, **{f"relation.{r}": 50.0 for r in relations}}):
+        families = []
+        for seed in range(30):
+            spec = sample_video(seed, level="full")
+            seconds = frame_seconds(spec, 1.0).tolist()
+            turns = make_turns(spec, seconds, 0.0, seed, 16, weights)
+            families += [turn.family for turn in turns]
+        counts[weights is not None] = [families.count(name) for name in ("relation", "scene")]
+    assert counts[True][0] > 1.5 * counts[False][0]
+    assert counts[True][1] < 0.5 * counts[False][1]

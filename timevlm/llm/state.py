@@ -146,6 +146,8 @@ class HybridState:
     marks: Tensor | None = None  # (B, K, M), right-padded
     num_marks: Tensor | None = None  # (B,)
     lateness: Tensor | None = None  # (B, N) of the things that the prompt names, see `pointer.py`
+    more: Tensor | None = None  # (B, N, Q) of the same and apart (B, 2), see `comparing.py`
+    apart: Tensor | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
@@ -164,6 +166,8 @@ class HybridState:
             marks=None if self.marks is None else fn(self.marks),
             num_marks=None if self.num_marks is None else fn(self.num_marks),
             lateness=None if self.lateness is None else fn(self.lateness),
+            more=None if self.more is None else fn(self.more),
+            apart=None if self.apart is None else fn(self.apart),
         )
 
     def to(self, device: torch.device | str) -> "HybridState":

@@ -8,7 +8,7 @@ own prompt.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,6 +33,7 @@ from timevlm.training.phrases import (
 )
 from timevlm.training.turns import Turn, make_turns
 
+FRAME_RATES = (1.0, 1.0, 1.0, 2.0, 0.5)
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
 
 # Their questions name things that each need a look of their own.
@@ -56,13 +57,15 @@ class BatchConfig:
     turns_per_video: int = 12
     max_frames: int = SHORT_FRAMES
     long_share: float = 0.25  # videos with more than SHORT_FRAMES frames, where they are allowed
-    frame_rates: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 0.5)  # drawn evenly
+    frame_rates: tuple[float, ...] = FRAME_RATES  # drawn evenly
     odd_rate_share: float = 0.0  # videos at any rate, such as a budget of frames comes to
     late_clock_share: float = 0.3  # videos whose clock does not start at 0
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
+    # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
+    kind_weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         kinds_of(self.level)
@@ -74,6 +77,11 @@ class BatchConfig:
         for name in ("long_share", "single_scene_share", "odd_rate_share", "late_clock_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
+        for kind, weight in (self.kind_weights or {}).items():
+            if weight <= 0:
+                raise InputError(f"weight {weight} of {kind} questions must be above 0")
+        if not self.frame_rates or min(self.frame_rates) <= 0:
+            raise InputError(f"frame rates {list(self.frame_rates)} must be one or more above 0")
 
     @property
     def kinds(self) -> Kinds:
@@ -212,7 +220,12 @@ def encode_turns(
     named_ids = named_token_ids(processor, config.kinds)
     for v, sample in enumerate(samples):
         turns = make_turns(
-            sample.spec, sample.timestamps, sample.shift, seed, config.turns_per_video
+            sample.spec,
+            sample.timestamps,
+            sample.shift,
+            seed,
+            config.turns_per_video,
+            config.kind_weights,
         )
         for turn in turns:
             history = []

@@ -12,6 +12,7 @@ from timevlm.errors import InputError
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth import palette as basic
 from timevlm.synth.full import palette as full
+from timevlm.synth.full import wording as full_wording
 
 Level = Literal["basic", "full"]
 
@@ -38,6 +39,7 @@ class Kinds:
     cuts: tuple[str, ...]  # what lies between this frame and the one before, and lasts no time
     # Words that are written, then the tens and the ones of numbers; none where nothing is written.
     texts: tuple[tuple[str, ...], ...]
+    sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
     # Families that are about all objects: none of them may be dropped before the answer.
     every_object_families: frozenset[str]
 
@@ -92,6 +94,7 @@ BASIC = Kinds(
     transitions=(),
     cuts=(),
     texts=(),
+    sides=(),
     every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -106,6 +109,7 @@ FULL = Kinds(
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
     cuts=("cut",),
     texts=(full.OVERLAY_WORDS, tuple("123456789"), tuple("0123456789")),
+    sides=full_wording.WHERE,
     every_object_families=BASIC.every_object_families,
 )
 
@@ -119,6 +123,11 @@ def word_id(processor: TimeVLMProcessor, word: str) -> int:
 def named_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int]:
     """Ids of the words that name things, in the order of `Kinds.looks_named`."""
     return [word_id(processor, word) for word in (*kinds.shapes, *kinds.colours)]
+
+
+def side_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
+    """Ids of left, right, above and below, where a level asks for sides."""
+    return [word_id(processor, words.split()[0]) for words in kinds.sides] or None
 
 
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from timevlm.synth.full.motion import screen_poses
+from timevlm.synth.full.object_questions import speed
 from timevlm.synth.full.palette import MAX_OBJECTS as MAX_OBJECTS_FULL
+from timevlm.synth.full.palette import TRAVELLING
 from timevlm.synth.full.render import placed_text
 from timevlm.synth.full.shots import find_shots
 from timevlm.synth.full.spec import FullScene, FullVideo, Overlay
@@ -40,7 +42,8 @@ class PatchLabels(NamedTuple):
     patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
     turned another one, the last class is none; happenings (N, 4): what camera, light and transition
     do at the time and whether a cut came just before, the last class is nothing; texts (N, T, 3):
-    the word, or the tens and the ones of the number, that is written there, the last class is none.
+    the word, or the tens and the ones of the number, that is written there, the last class is none;
+    speeds (N, T): in frame sides a second while the object goes from place to place, else 0.
     Classes count in the lists of the level's `Kinds`.
     """
 
@@ -56,6 +59,7 @@ class PatchLabels(NamedTuple):
     earlier_colours: Tensor
     happenings: Tensor
     texts: Tensor
+    speeds: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
         """The same labels on a device."""
@@ -67,8 +71,8 @@ class _Seen:
     """What N frames show of up to S objects each, all on the picture.
 
     shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 6), those of no object
-    last; scenes (N,); happenings (N, 4); runs: (video, scene) of each frame; texts: what is written
-    on each frame, None for nothing.
+    last; speeds (N, S + 1); scenes (N,); happenings (N, 4); runs: (video, scene) of each frame;
+    texts: what is written on each frame, None for nothing.
     """
 
     shape_index: Tensor
@@ -78,6 +82,7 @@ class _Seen:
     angle: Tensor
     visible: Tensor
     classes: Tensor
+    speeds: Tensor
     scenes: Tensor
     happenings: Tensor
     runs: list[tuple[int, int]]
@@ -110,6 +115,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
         earlier_colours,
         seen.happenings,
         _patch_texts(seen, grid),
+        seen.speeds.gather(1, owner),
     )
 
 
@@ -139,6 +145,7 @@ def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
         angle=torch.zeros_like(poses.x),
         visible=poses.visible,
         classes=torch.tensor(named),
+        speeds=torch.zeros(len(times), MAX_OBJECTS + 1),
         scenes=torch.tensor(scenes),
         happenings=torch.zeros(len(times), _NUM_HAPPENINGS, dtype=torch.long),
         runs=runs,
@@ -191,6 +198,7 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
         angle=poses.angle,
         visible=poses.visible & is_lit[:, None],
         classes=classes,
+        speeds=_speeds(scenes, index, seconds),
         scenes=of_frame,
         happenings=_happenings(samples, scenes, index, seconds),
         runs=list(zip(videos, of_frame.tolist(), strict=True)),
@@ -213,6 +221,23 @@ def _still_classes(scene: FullScene) -> list[list[int]]:
     ]
     nothing = [len(FULL.sizes), len(FULL.motions), len(FULL.colours)]
     return found + [nothing] * (MAX_OBJECTS_FULL - len(found))
+
+
+def _speeds(scenes: Sequence[FullScene], index: Tensor, seconds: Tensor) -> Tensor:
+    """How fast each object of each frame's scene is under way, 0 for none and at rest."""
+    still = [(0.0, 0.0, 0.0)]
+    rows = []
+    for scene in scenes:
+        moving = [
+            (item.motion_start_seconds, item.motion_end_seconds, speed(item))
+            if item.motion in TRAVELLING
+            else still[0]
+            for item in scene.objects
+        ]
+        rows.append(moving + still * (MAX_OBJECTS_FULL + 1 - len(moving)))
+    start, end, fast = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
+    under_way = (seconds[:, None] >= start) & (seconds[:, None] < end)
+    return torch.where(under_way, fast, 0.0).float()
 
 
 def _happenings(

@@ -96,7 +96,8 @@ def _is_table(name: str) -> bool:
     The projector counts as one: it writes word vectors, many times longer than Muon's steps.
     """
     return any(
-        part in name for part in ("embed", "lm_head", "head.weight", "projector", "places", "times")
+        part in name
+        for part in ("embed", "lm_head", "head.weight", "projector", "places", "times", "comparing")
     )
 
 
@@ -110,6 +111,7 @@ TRACK_WEIGHT = 1.0  # of the loss of tracks
 LOOKUP_WEIGHT = 0.5  # of the loss of not attending to where the answer is to be seen
 PHRASE_WEIGHT = 0.4  # of the same in captions, whose every word asks
 ASKED_WEIGHT = 0.2  # of the same in the words of questions that compare
+MEASURE_WEIGHT = 1.0  # of the loss of what things measure
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
@@ -228,17 +230,21 @@ def vision_phase(
     config: PhaseConfig,
     folder: Path,
     kinds: Kinds = BASIC,
+    keep_features: float = 0.0,
 ) -> None:
-    """Teach the vision tower patch labels on frames drawn from many videos."""
+    """Teach the vision tower patch labels on frames drawn from many videos.
+
+    `keep_features` is how much it counts that features stay as they are, see `PatchObjective`.
+    """
     model.to(training_device())
-    objective = PatchObjective(model, kinds)
+    objective = PatchObjective(model, kinds, keep_features)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
         pixels, labels = labelled_frames(model, step, kinds=kinds)
         rendered = _seconds_since(started, pixels.device)
-        loss, shape, colour = objective(pixels, labels)
-        numbers = {"shape_accuracy": float(shape), "colour_accuracy": float(colour)}
+        loss, right = objective(pixels, labels)
+        numbers = {name: float(share) for name, share in right.items()}
         return loss, {**numbers, "render_seconds": rendered}
 
     run_phase(objective, step_fn, config, folder)
@@ -322,11 +328,12 @@ def answer_phase(
             **answer_accuracy(batch, losses.predicted, losses.counted),
         }
         parts = {"answer": losses.answers, "align": aligned, "track": losses.tracks}
+        parts |= {"measure": losses.measures}
         parts |= {"lookup": losses.lookups, "phrase": losses.phrases, "asked": losses.asked}
         numbers |= {f"{name}_loss": float(value.detach()) for name, value in parts.items()}
         loss = losses.answers + ALIGN_WEIGHT * aligned + TRACK_WEIGHT * losses.tracks
         loss = loss + LOOKUP_WEIGHT * losses.lookups + PHRASE_WEIGHT * losses.phrases
-        loss = loss + ASKED_WEIGHT * losses.asked
+        loss = loss + ASKED_WEIGHT * losses.asked + MEASURE_WEIGHT * losses.measures
         return loss, numbers
 
     with pieces:

@@ -16,9 +16,12 @@ from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.phrases import PhraseTokens
 from timevlm.training.tracks import (
+    NUM_MEASURE_TARGETS,
     TrackHead,
     drop_as_read,
     lookup_loss,
+    measure_loss,
+    measure_targets,
     phrase_loss,
     track_targets,
 )
@@ -27,12 +30,13 @@ from timevlm.training.tracks import (
 class Losses(NamedTuple):
     """Losses of a batch, and how well greedy decoding under teacher forcing would do.
 
-    answers, tracks, lookups, phrases and asked are scalars; predicted (R, Lt) next tokens, counted
-    (R, Lt) which of them are asked for.
+    answers, tracks, measures, lookups, phrases and asked are scalars; predicted (R, Lt) next
+    tokens, counted (R, Lt) which of them are asked for.
     """
 
     answers: Tensor
     tracks: Tensor
+    measures: Tensor
     lookups: Tensor
     phrases: Tensor
     asked: Tensor
@@ -76,8 +80,8 @@ class AnswerObjective(nn.Module):
 
     def watch_tracking(
         self, batch: Batch, labels: PatchLabels
-    ) -> tuple[HybridState, Tensor, Tensor, Tensor]:
-        """As `watch`, the loss of saying what each kept token's object is and does, that, and when.
+    ) -> tuple[HybridState, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """As `watch`, losses of what each kept token's object is and measures, that, and when.
 
         Asked are the tokens that wait for the question or, in a model that does not rank, those
         that come to its last layer that mixes tokens.
@@ -87,7 +91,8 @@ class AnswerObjective(nn.Module):
         with torch.no_grad():
             patches = model.vision(batch.pixels)
             changes = model.frame_changes(batch.pixels, batch.frame_counts)
-        features, soft = model.merge_patches(patches, track_targets(labels, self.kinds), changes)
+        companion = torch.cat([track_targets(labels, self.kinds), measure_targets(labels)], dim=-1)
+        features, soft = model.merge_patches(patches, companion, changes)
         features = model.tell_picture(features, batch.pixels, batch.frame_counts)
         features = model.tell_times(features, batch.frame_seconds)
         with outputs_of(model.llm.backbone.layers[layer - 1]) as outputs:
@@ -99,19 +104,25 @@ class AnswerObjective(nn.Module):
         targets = targets.masked_scatter(is_frame[..., None], soft.flatten(0, 1))
         dropped = [c for c in config.transv if c.layer < layer]
         targets = drop_as_read(targets, batch.video_lengths, dropped)
-        targets, seconds = targets[..., :-1], targets[..., -1]
+        widths = [targets.shape[-1] - NUM_MEASURE_TARGETS - 1, NUM_MEASURE_TARGETS, 1]
+        targets, measures, seconds = targets.split(widths, dim=-1)
         # The prefix is read first, the videos in one piece after it.
         tokens = outputs[-1][0]
-        return state, self.tracks(tokens, targets), targets, seconds
+        measured = tokens.new_zeros(())
+        if model.comparing is not None:
+            read = model.comparing.read(model.llm.values_of(tokens))
+            measured = measure_loss(read.float(), measures)
+        losses = self.tracks(tokens, targets), measured
+        return state, losses, (targets, seconds.squeeze(-1))
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
-        tracking = lookup = told = asked = batch.pixels.new_zeros((), dtype=torch.float32)
+        tracking = measured = lookup = told = asked = torch.zeros((), device=batch.pixels.device)
         seen = None
         if labels is None:
             state = self.watch(batch).consolidated()
         else:
-            state, tracking, *seen = self.watch_tracking(batch, labels)
+            state, (tracking, measured), seen = self.watch_tracking(batch, labels)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
@@ -146,7 +157,8 @@ class AnswerObjective(nn.Module):
         lookup = lookup / len(batch.row_video)
         told = told / max(1, len(batch.phrases.rows))
         asked = asked / max(1, len(batch.asked.rows))
-        return Losses(total / weight.sum(), tracking, lookup, told, asked, predicted, counted)
+        answers = total / weight.sum()
+        return Losses(answers, tracking, measured, lookup, told, asked, predicted, counted)
 
     def _told(
         self,

@@ -1,5 +1,7 @@
 """Objectives of the vision tower and the projector: dense labels of patches."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +18,19 @@ class PatchObjective(nn.Module):
     The world knows every object's place, so each patch has a label; that is far denser than an
     answer a frame. The outline inside the patch is asked for too: a tower that can draw it has
     told figure from ground, which is what naming the shape waits for. The head is thrown away.
+
+    With `keep` above 0, features hold to what they were at first where nothing is written: an LLM
+    that was trained with them goes on understanding them while the tower learns to read.
     """
 
-    def __init__(self, model: TimeVLMForConditionalGeneration, kinds: Kinds = BASIC) -> None:
+    def __init__(
+        self, model: TimeVLMForConditionalGeneration, kinds: Kinds = BASIC, keep: float = 0.0
+    ) -> None:
         super().__init__()
         self.vision = model.vision
+        self.keep = keep
+        # A tuple keeps what is only looked at out of this module's parameters.
+        self._before = (copy.deepcopy(model.vision).requires_grad_(False),) if keep else ()
         self.sizes = [len(kinds.shapes) + 1, len(kinds.colours) + 1, 3, MASK_SIDE**2]
         self.sizes += [len(kinds.patterns) + 1] if kinds.has_patterns else []
         self.num_objects = len(self.sizes)
@@ -29,14 +39,14 @@ class PatchObjective(nn.Module):
         self.register_buffer("centres", F.pad(centres, (0, 1)), persistent=False)
         self.head = nn.Linear(model.config.vision.hidden_size, sum(self.sizes))
 
-    def forward(self, pixels: Tensor, labels: PatchLabels) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, share of object patches with the right shape, with the right colour).
+    def forward(self, pixels: Tensor, labels: PatchLabels) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and the shares of patches with the right shape, colour and text, if shown.
 
         pixels (N, 3, H, W), with the labels of their patches.
         """
         shapes, colours, masks = labels.shapes, labels.colours, labels.masks
-        out = self.head(self.vision(pixels))
-        parts = out.split(self.sizes, -1)
+        features = self.vision(pixels)
+        parts = self.head(features).split(self.sizes, -1)
         shape_logits, colour_logits, places, outline, *pattern_logits = parts[: self.num_objects]
         on_object = shapes < self.sizes[0] - 1
         weight = _half_to(on_object)
@@ -51,9 +61,31 @@ class PatchObjective(nn.Module):
         text_logits = parts[self.num_objects :]
         for logits, classes in zip(text_logits, labels.texts.unbind(-1), strict=False):
             loss = loss + _weighted(logits, classes, _half_to(classes < logits.shape[-1] - 1))
-        right_shape = (shape_logits.argmax(-1) == shapes)[on_object].float().mean()
-        right_colour = (colour_logits.argmax(-1) == colours)[on_object].float().mean()
-        return loss, right_shape, right_colour
+        if self.keep:
+            loss = loss + self.keep * self._moved(features, pixels, labels.texts)
+        right = {
+            "shape_accuracy": (shape_logits.argmax(-1) == shapes)[on_object].float().mean(),
+            "colour_accuracy": (colour_logits.argmax(-1) == colours)[on_object].float().mean(),
+        }
+        if text_logits:
+            read = torch.stack([logits.argmax(-1) for logits in text_logits], dim=-1)
+            right["text_accuracy"] = (read == labels.texts).all(-1)[self._written(labels.texts)]
+            right["text_accuracy"] = right["text_accuracy"].float().mean()
+        return loss, right
+
+    def _written(self, texts: Tensor) -> Tensor:
+        """Which patches (N, T) anything is written on; at a level without texts none."""
+        nothing = texts.new_tensor([size - 1 for size in self.sizes[self.num_objects :]])
+        return (texts[..., : len(nothing)] != nothing).any(dim=-1)
+
+    def _moved(self, features: Tensor, pixels: Tensor, texts: Tensor) -> Tensor:
+        """How far features (N, T, C) are from those before, in shares of their variance."""
+        with torch.no_grad():
+            before = self._before[0](pixels)
+            variance = before.var(dim=(0, 1)).mean()
+        plain = ~self._written(texts)
+        moved = (features - before).square().mean(dim=-1)
+        return (moved * plain).sum() / plain.sum().clamp(min=1) / variance
 
 
 def _half_to(shown: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ import torch
 
 from timevlm.errors import InputError
 from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.full.spec import FullVideo
+from timevlm.synth.spec import VideoSpec
 from timevlm.training.batches import (
     Batch,
     BatchConfig,
@@ -31,7 +33,7 @@ from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import PatchLabels, patch_labels
 
 ALIGN_FRAMES = 32  # frames of a step whose patches are aligned with words
-_FRAMES_PER_VIDEO = 16
+_FRAMES_PER_VIDEO = 8
 _PIECES_PER_WORKER = 2  # on order at a time: one in work, one waiting
 
 
@@ -63,16 +65,30 @@ def prepare_piece(config: BatchConfig, processor: TimeVLMProcessor, grid: int, s
 
 
 def draw_frames(step: int, num_frames: int, kinds: Kinds = BASIC) -> list[VideoSample]:
-    """Up to 16 frames of each of several videos, about `num_frames` in all."""
+    """Up to 8 frames of each of several videos, about `num_frames` in all.
+
+    Up to half of them show a text, which few frames do and which takes longest to learn.
+    """
     num_videos = num_frames // _FRAMES_PER_VIDEO
     videos = BatchConfig(level=kinds.level, num_videos=num_videos, frame_rates=(1.0,))
     generator = torch.Generator().manual_seed(step)
     drawn = []
     for sample in sample_videos(videos, step, first_seed=10_000_000):
         order = torch.randperm(len(sample.seconds), generator=generator)
-        seconds = sample.seconds[order[:_FRAMES_PER_VIDEO].sort().values]
+        has_text = [shows_text(sample.spec, t) for t in sample.seconds[order].tolist()]
+        first = [i for i, has in enumerate(has_text) if has][: _FRAMES_PER_VIDEO // 2]
+        rest = [i for i in range(len(order)) if i not in first]
+        chosen = order[(first + rest)[:_FRAMES_PER_VIDEO]]
+        seconds = sample.seconds[chosen.sort().values]
         drawn.append(VideoSample(spec=sample.spec, seconds=seconds, shift=0.0))
     return drawn
+
+
+def shows_text(spec: VideoSpec, seconds: float) -> bool:
+    """Whether a text is on the picture at a time of a video; at level "basic" never."""
+    if not isinstance(spec, FullVideo):
+        return False
+    return any(scene.overlay and scene.overlay.is_shown(seconds) for scene in spec.scenes)
 
 
 class Pieces:

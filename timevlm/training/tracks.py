@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.comparing import MEASURES, SLOWEST
 from timevlm.errors import InputError
 from timevlm.llm.config import TransV
 from timevlm.llm.state import compact_rows
@@ -23,6 +24,8 @@ from timevlm.training.phrases import PhraseTokens, inside_spans
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
 MOVE_SCALE, MOVE_WEIGHT = 8.0, 4.0
+_MEASURE_SCALES = (10.0, 10.0, 4.0, 2.0)  # of `MEASURES`: 1 is a clear difference
+NUM_MEASURE_TARGETS = 2 + len(MEASURES)
 FULLY_SHOWN = 0.5  # share of a token's patches that makes it a token of an object
 MIN_SHOWN = 0.3  # how far a token has to show an object to be one to look at
 
@@ -93,6 +96,35 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     classes += labels.texts.unbind(-1)[: len(kinds.texts)]
     parts = [F.one_hot(k, n).float() for k, n in zip(classes, kinds.track_sizes, strict=True)]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
+
+
+def measure_targets(labels: PatchLabels) -> Tensor:
+    """`MEASURES` of the objects of patches, and which count: (N, T, NUM_MEASURE_TARGETS).
+
+    The first number is 1 on an object, the second on one that is under way, which alone has a
+    speed; measures are 0 elsewhere, so that means over patches can be divided by these shares.
+    """
+    under_way = labels.speeds > 0
+    log_speed = torch.where(under_way, (labels.speeds + SLOWEST).log(), 0.0)
+    x, y, radius = labels.places.unbind(-1)
+    on_object = radius > 0
+    log_radius = torch.where(on_object, radius.clamp(min=1e-3).log(), 0.0)
+    return torch.stack([on_object.float(), under_way.float(), x, y, log_radius, log_speed], dim=-1)
+
+
+def measure_loss(read: Tensor, targets: Tensor) -> Tensor:
+    """Mean error of `MEASURES` read from vision tokens (V, L, 4), in what counts as a difference.
+
+    targets (V, L, NUM_MEASURE_TARGETS): `measure_targets` after merging. Tokens of which less than
+    half shows an object are not asked.
+    """
+    shares = targets[..., [0, 0, 0, 1]]
+    wanted = targets[..., 2:] / shares.clamp(min=1e-6)
+    asked = (shares >= FULLY_SHOWN).float()
+    scale = read.new_tensor(_MEASURE_SCALES)
+    error = F.smooth_l1_loss(read * scale, wanted * scale, reduction="none")
+    means = (error * asked).sum(dim=(0, 1)) / asked.sum(dim=(0, 1)).clamp(min=1.0)
+    return means.mean()
 
 
 def lookup_loss(

@@ -9,7 +9,7 @@ show, with the answer `NOT_IN_VIDEO`.
 import random
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,12 +135,18 @@ def caption_turn(spec: VideoSpec, frame_seconds: Sequence[float], shift: float) 
 
 
 def make_turns(
-    spec: VideoSpec, frame_seconds: Sequence[float], shift: float, seed: int, num_turns: int
+    spec: VideoSpec,
+    frame_seconds: Sequence[float],
+    shift: float,
+    seed: int,
+    num_turns: int,
+    weights: Mapping[str, float] | None = None,
 ) -> list[Turn]:
     """`num_turns` turns about a video: its captions, up to a quarter grounding, the rest questions.
 
-    `frame_seconds` are presentation times, the world's times plus `shift`. A video with more
-    scenes than can be counted gets turns about its needles, as many as there are.
+    Questions are drawn evenly or, with `weights` of their kinds (1 for those not in it), in
+    proportion to these. `frame_seconds` are presentation times, the world's times plus `shift`. A
+    video with more scenes than can be counted gets turns about its needles, as many as there are.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
     if len(spec.scenes) > len(ORDINALS):
@@ -157,10 +163,14 @@ def make_turns(
         turns += [question_turn(question, frame_seconds, shift) for question in about_picture]
         for text, spans in picture_queries(spec, rng):
             turns.append(grounding_turn(text, spans, frame_seconds, shift))
-    # Level "full" has more than twice as many families.
+    # Level "full" has more than twice as many families; where kinds weigh, there is more to choose.
     share = 12 if isinstance(spec, FullVideo) else 6
-    questions = make_questions(spec, seed, per_family=max(1, num_turns // share))
-    rng.shuffle(questions)
+    per_family = max(1, num_turns // share) + bool(weights)
+    questions = make_questions(spec, seed, per_family=per_family)
+    if weights:
+        questions.sort(key=lambda q: rng.random() ** (1 / weights.get(q.kind, 1.0)), reverse=True)
+    else:
+        rng.shuffle(questions)
     for question in questions[: max(0, num_turns - len(turns))]:
         turns.append(question_turn(question, frame_seconds, shift))
     return turns[:num_turns]

@@ -5,6 +5,7 @@ import math
 from timevlm.synth.full.asking import Asker, Maker, shared_span, travels
 from timevlm.synth.full.motion import place_at
 from timevlm.synth.full.palette import COLOURS, MOTIONS, PATTERNS
+from timevlm.synth.full.spec import FullObject
 from timevlm.synth.full.wording import NOT_IN_VIDEO, WHERE
 from timevlm.synth.items import Question
 from timevlm.synth.palette import SHAPES, SIZES
@@ -207,9 +208,8 @@ def _motion_which(asker: Asker) -> Question | None:
     return asker.ask("motion.which", f"the {name}", choices, [track.moving], **slots)
 
 
-def speed(track: Track) -> float:
+def speed(item: FullObject) -> float:
     """Mean speed of an object while it travels, in frame sides a second."""
-    item = track.item
     seconds = item.motion_end_seconds - item.motion_start_seconds
     (x0, y0), (x1, y1) = item.start_xy, item.end_xy
     way = math.hypot(x1 - x0, y1 - y0)
@@ -220,7 +220,9 @@ def speed(track: Track) -> float:
 
 def _speed_pair(asker: Asker) -> Question | None:
     movers = [t for t in asker.named() if travels(t) and t.item.motion != "bounce"]
-    pairs = [(a, b) for a in movers for b in movers if speed(a) >= _MIN_SPEED_RATIO * speed(b)]
+    pairs = [
+        (a, b) for a in movers for b in movers if speed(a.item) >= _MIN_SPEED_RATIO * speed(b.item)
+    ]
     if not pairs:
         return None
     pair = asker.rng.choice(pairs)
@@ -239,8 +241,8 @@ def _of_two(
 
 
 def _speed_fastest(asker: Asker) -> Question | None:
-    movers = sorted((t for t in asker.timeline.tracks if travels(t)), key=speed)
-    if len(movers) < 2 or speed(movers[-1]) < 1.35 * speed(movers[-2]):
+    movers = sorted((t for t in asker.timeline.tracks if travels(t)), key=lambda t: speed(t.item))
+    if len(movers) < 2 or speed(movers[-1].item) < 1.35 * speed(movers[-2].item):
         return None
     track = movers[-1]
     if not asker.timeline.names(track):

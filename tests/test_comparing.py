@@ -1,0 +1,141 @@
+"""What things measure where the words of a question look, compared."""
+
+import math
+
+import pytest
+import torch
+
+from tests.helpers import random_pixels, tiny_config, tiny_model, tiny_processor
+from timevlm.comparing import COMPARED, MEASURES, ComparePointer, Comparison
+from timevlm.errors import ModelError
+from timevlm.model import IGNORE_INDEX
+from timevlm.vision.times import timestamp_words
+
+NAMED, SIDES = [11, 7, 30], [20, 21, 22, 23]
+SECONDS = [95.0, 312.5, 1000.0]
+VALUE_SIZE, HIDDEN_SIZE, VOCABULARY = 5, 8, 40
+
+
+@pytest.fixture
+def pointer() -> ComparePointer:
+    torch.manual_seed(0)
+    pointer = ComparePointer(NAMED, SIDES, VALUE_SIZE, HIDDEN_SIZE)
+    with torch.no_grad():
+        pointer.weight.normal_()
+        pointer.side_weight.normal_()
+    return pointer
+
+
+def slow_twin(pointer: ComparePointer, ids: list[int], looks: torch.Tensor, values: torch.Tensor):
+    """Word by word: what each named word sees, less the mean of all; the first less the last.
+
+    Of a word that stands twice the last counts.
+    """
+    start, end = min(SECONDS), max(SECONDS)
+    places = [(t - start) / (end - start) for t in SECONDS]
+    seen, order = {}, []
+    for place, (token, row) in enumerate(zip(ids, looks, strict=True)):
+        if token not in NAMED or token in ids[place + 1 :]:
+            continue
+        read = sum(w * pointer.read(value) for w, value in zip(row, values, strict=True)).tolist()
+        mean = sum(float(w) * p for w, p in zip(row, places, strict=True))
+        variance = sum(float(w) * (p - mean) ** 2 for w, p in zip(row, places, strict=True))
+        seen[token] = [*read[2:], 0.5 * math.log(variance + 0.005**2)]
+        order.append(read[:2])
+    means = [sum(column) / len(seen) for column in zip(*seen.values(), strict=True)]
+    more = [
+        [a - b for a, b in zip(seen[token], means, strict=True)] if token in seen else [0.0] * 3
+        for token in NAMED
+    ]
+    apart = [a - b for a, b in zip(order[0], order[-1], strict=True)] if order else [0.0, 0.0]
+    return more, apart
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("ids", [[3, 7, 4, 11, 5], [7, 11, 4, 7, 5], [30, 3, 3, 3, 3], [3] * 5])
+def test_words_are_compared_by_what_they_look_at(pointer, ids):
+    assert (len(MEASURES), len(COMPARED)) == (4, 3)
+    looks, values = torch.rand(1, 5, 3).softmax(dim=-1), torch.randn(1, 3, VALUE_SIZE)
+    words = timestamp_words(torch.tensor(SECONDS, dtype=torch.float64))[None]
+    text, marks = (torch.tensor([ids]), torch.tensor([5])), (words, torch.tensor([3]))
+    found = pointer.compare(text, looks, values, marks)
+    more, apart = slow_twin(pointer, ids, looks[0], values[0])
+    torch.testing.assert_close(found.more[0], torch.tensor(more), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.apart[0], torch.tensor(apart), rtol=1e-4, atol=1e-5)
+    # What is padded, or comes after the question, changes nothing.
+    longer = torch.tensor([[*ids, 11, 30]]), text[1]
+    wider = torch.nn.functional.pad(looks, (0, 2))
+    wider = torch.cat([wider, torch.rand(1, 2, 5)], dim=1)
+    more_values = torch.cat([values, torch.randn(1, 2, VALUE_SIZE)], dim=1)
+    padded = torch.nn.functional.pad(words, (0, 0, 0, 2)), marks[1]
+    again = pointer.compare(longer, wider, more_values, padded)
+    torch.testing.assert_close(again.more, found.more)
+    torch.testing.assert_close(again.apart, found.apart)
+
+
+@torch.inference_mode()
+def test_words_are_raised_within_their_own_probability(pointer):
+    logits, hidden = torch.randn(1, 4, VOCABULARY), torch.randn(1, 4, HIDDEN_SIZE)
+    compared = Comparison(torch.randn(1, 3, 3), torch.tensor([[0.2, -0.1]]))
+    found = pointer(logits, hidden, compared)
+    for words in (NAMED, SIDES):
+        torch.testing.assert_close(
+            found[..., words].logsumexp(dim=-1), logits[..., words].logsumexp(dim=-1)
+        )
+    others = [i for i in range(VOCABULARY) if i not in NAMED + SIDES]
+    assert torch.equal(found[..., others], logits[..., others])
+    with torch.no_grad():
+        pointer.weight.zero_()
+        pointer.side_weight.zero_()
+    torch.testing.assert_close(pointer(logits, hidden, compared), logits)
+
+
+@torch.inference_mode()
+def test_what_is_bigger_and_further_right_is_said_so(pointer):
+    hidden = torch.zeros(1, 1, HIDDEN_SIZE)
+    hidden[..., 0] = 1.0
+    with torch.no_grad():
+        pointer.weight.zero_()
+        pointer.side_weight.zero_()
+        pointer.weight[COMPARED.index("log radius"), 0] = 1.0
+        pointer.side_weight[:, 0] = 1.0
+    more = torch.zeros(1, 3, 3)
+    more[0, :, COMPARED.index("log radius")] = torch.tensor([0.3, -0.3, 0.0])
+    found = pointer(
+        torch.zeros(1, 1, VOCABULARY), hidden, Comparison(more, torch.tensor([[0.3, 0.02]]))
+    )[0, 0]
+    assert found[NAMED].argsort(descending=True).tolist() == [0, 2, 1]
+    assert found[SIDES].argsort(descending=True).tolist() == [1, 3, 2, 0]
+
+
+@torch.inference_mode()
+def test_an_answer_knows_what_its_question_compared():
+    processor = tiny_processor()
+    sides = [processor.answer_ids(f"a {word}")[1] for word in ("red", "blue", "star", "ring")]
+    model = tiny_model(side_token_ids=sides)
+    model.comparing.weight.normal_()
+    model.comparing.side_weight.normal_()
+    frames, seconds = random_pixels(6), torch.arange(6.0)
+    ids, _ = processor.video_ids(seconds.tolist())
+    prompt = processor.prompt_ids("Which comes first, the red circle or the blue star?")
+    answer = processor.answer_ids("the blue star")
+    before = [*processor.prefix_ids(), *ids, *prompt]
+    video = {"pixel_values_videos": frames, "frame_seconds": seconds}
+    out = model(input_ids=torch.tensor([before]), **video)
+    steps = [out.logits]
+    for token in answer:
+        out = model(input_ids=torch.tensor([[token]]), state=out.state)
+        steps.append(out.logits)
+    labels = torch.tensor([[IGNORE_INDEX] * len(before) + answer])
+    whole = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole.logits, rtol=1e-4, atol=1e-4)
+    model.comparing.weight.zero_()
+    without = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
+    assert not torch.allclose(without.logits, whole.logits, atol=1e-3)
+
+
+def test_sides_must_be_four_of_a_model_that_knows_names():
+    with pytest.raises(ModelError, match="must be four"):
+        tiny_config(side_token_ids=[1, 2])
+    with pytest.raises(ModelError, match="with named_token_ids"):
+        tiny_config(side_token_ids=[1, 2, 3, 4], named_token_ids=None)

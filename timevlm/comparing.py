@@ -1,0 +1,102 @@
+"""Answers that compare: what is bigger, faster or longer in view, and which side of which it is on.
+
+As with orders (`pointer.py`), each word of the question that names a thing looks at that thing, and
+no later layer sees the video: a single answer word cannot look at two things and compare them. So
+what the words of the question see is measured and compared here, and the model only says, from
+where its answer stands, in which respect and which way round that counts.
+
+Four values are read from what attention hands on of each vision token (`MEASURES`); training asks
+the tokens of things for them. How long a thing is in view is how far the looks at it are apart.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from timevlm.pointer import asked_words, more_than_others, raise_words, video_places
+
+# Read from vision tokens. Places are in shares of the frame, from its top left; the radius, in the
+# same, and the speed, in frame sides a second, as natural logarithms.
+MEASURES = ("x", "y", "log radius", "log speed")
+SLOWEST = 0.02  # added to speeds before the logarithm
+COMPARED = ("log radius", "log speed", "log spread")
+# Differences that count half: a third of what is clearly more.
+_NEAR = (0.08, 0.13, 0.13)
+_NEAR_PLACE = 0.06
+_GAIN = 30.0  # small weights are to outweigh what else speaks for a word
+_LEAST_SPREAD = 0.005  # of the video's length
+
+
+class Comparison(NamedTuple):
+    """What the things that a prompt names measure, compared with each other.
+
+    more (B, N, len(COMPARED)): by how much each named word's thing is above the mean of all that
+    are asked for; apart (B, 2): how far to the right of and below the last of them the first is.
+    """
+
+    more: Tensor
+    apart: Tensor
+
+
+class ComparePointer(nn.Module):
+    """Raises words that name things by their measures, and words for sides by places.
+
+    `named_ids` are the token ids of all words that name things, `side_ids` those of left, right,
+    above and below; `value_size` numbers are handed on of a vision token.
+    """
+
+    def __init__(
+        self,
+        named_ids: Sequence[int],
+        side_ids: Sequence[int],
+        value_size: int,
+        hidden_size: int,
+    ) -> None:
+        super().__init__()
+        self.named_ids, self.side_ids = list(named_ids), list(side_ids)
+        self.read = nn.Linear(value_size, len(MEASURES))
+        self.weight = nn.Parameter(torch.zeros(len(COMPARED), hidden_size))
+        self.side_weight = nn.Parameter(torch.zeros(2, hidden_size))
+
+    def compare(
+        self,
+        text: tuple[Tensor, Tensor],
+        looks: Tensor,
+        values: Tensor,
+        marks: tuple[Tensor, Tensor],
+    ) -> Comparison:
+        """What the words of prompts see, compared.
+
+        text: ids (B, L), of which the first (B,) ask; looks (B, L, K): how much each attends to
+        vision tokens of which values (B, K, V) are handed on; marks: their times (B, K, 4), of
+        which (B,) count.
+        """
+        measured = looks @ self.read(values.to(self.read.weight.dtype)).to(looks.dtype)
+        place = video_places(*marks).to(looks.dtype)
+        mean, square = (looks @ torch.stack([place, place.square()], dim=-1)).unbind(-1)
+        spread = (square - mean.square()).clamp(min=0.0).add(_LEAST_SPREAD**2).sqrt()
+        ids, num_asked = text
+        stands = asked_words(ids, self.named_ids, num_asked)
+        compared = torch.cat([measured[..., 2:], spread.log()[..., None]], dim=-1)
+        asks = stands > 0
+        first = stands.masked_fill(~asks, ids.shape[1]).amin(dim=1)
+        last = stands.amax(dim=1).clamp(min=1)
+        ends = torch.stack([first, last], dim=1) - 1
+        places = measured[..., :2].gather(1, ends[..., None].expand(-1, -1, 2))
+        apart = (places[:, 0] - places[:, 1]) * asks.any(dim=1, keepdim=True)
+        return Comparison(more_than_others(compared, stands), apart)
+
+    def forward(self, logits: Tensor, hidden: Tensor, compared: Comparison) -> Tensor:
+        """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised."""
+        hidden = hidden.to(self.weight.dtype)
+        near = logits.new_tensor(_NEAR)
+        counts = _GAIN * (hidden @ self.weight.T).float()
+        more = F.softsign(compared.more.float() / near)
+        logits = raise_words(logits, self.named_ids, counts @ more.transpose(1, 2))
+        counts = _GAIN * (hidden @ self.side_weight.T).float()
+        apart = counts * F.softsign(compared.apart.float() / _NEAR_PLACE)[:, None]
+        right, below = apart.unbind(-1)
+        return raise_words(logits, self.side_ids, torch.stack([-right, right, -below, below], -1))
