@@ -39,8 +39,6 @@ from timevlm.training.loop import (
 from timevlm.training.nano import build_nano, export_nano
 from timevlm.training.tracks import TrackHead
 
-LEAST_FOCUS = 0.1  # how often what is always right is still asked, of what is always wrong
-
 
 def main() -> int:
     args = _parser().parse_args()
@@ -89,10 +87,16 @@ def main() -> int:
 
 
 def _weak_kinds(path: Path) -> dict[str, float]:
-    """How often to ask each kind of question: the more, the less an evaluation got right."""
+    """How often to ask each kind of question: the more, the less an evaluation got right.
+
+    As if of each kind one more was right and one more wrong, so that few say little.
+    """
     try:
         kinds = json.loads(path.read_text())["kinds"]["questions"]
-        return {kind: max(LEAST_FOCUS, 1.0 - score["mean"]) for kind, score in kinds.items()}
+        return {
+            kind: ((1.0 - score["mean"]) * score["count"] + 1.0) / (score["count"] + 2.0)
+            for kind, score in kinds.items()
+        }
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no result of scripts/eval_nano.py ({error}); give the JSON that it prints"

@@ -21,8 +21,8 @@ def pointer() -> ComparePointer:
     torch.manual_seed(0)
     pointer = ComparePointer(NAMED, SIDES, VALUE_SIZE, HIDDEN_SIZE)
     with torch.no_grad():
-        pointer.weight.normal_()
-        pointer.side_weight.normal_()
+        for parameter in pointer.parameters():
+            parameter.normal_()
     return pointer
 
 

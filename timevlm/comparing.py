@@ -21,6 +21,7 @@ from timevlm.pointer import asked_words, more_than_others, raise_words, video_pl
 # Read from vision tokens. Places are in shares of the frame, from its top left; the radius, in the
 # same, and the speed, in frame sides a second, as natural logarithms.
 MEASURES = ("x", "y", "log radius", "log speed")
+_AVERAGE = (0.5, 0.5, -1.9, -2.3)
 SLOWEST = 0.02  # added to speeds before the logarithm
 COMPARED = ("log radius", "log speed", "log spread")
 # Differences that count half: a third of what is clearly more.
@@ -57,7 +58,11 @@ class ComparePointer(nn.Module):
     ) -> None:
         super().__init__()
         self.named_ids, self.side_ids = list(named_ids), list(side_ids)
+        # Begins with what things measure on average: from random measures, errors of many times
+        # that would push aside all else that is learnt.
         self.read = nn.Linear(value_size, len(MEASURES))
+        nn.init.zeros_(self.read.weight)
+        self.read.bias.data.copy_(torch.tensor(_AVERAGE))
         self.weight = nn.Parameter(torch.zeros(len(COMPARED), hidden_size))
         self.side_weight = nn.Parameter(torch.zeros(2, hidden_size))
 

@@ -111,7 +111,7 @@ TRACK_WEIGHT = 1.0  # of the loss of tracks
 LOOKUP_WEIGHT = 0.5  # of the loss of not attending to where the answer is to be seen
 PHRASE_WEIGHT = 0.4  # of the same in captions, whose every word asks
 ASKED_WEIGHT = 0.2  # of the same in the words of questions that compare
-MEASURE_WEIGHT = 1.0  # of the loss of what things measure
+MEASURE_WEIGHT = 0.5  # of the loss of what things measure
 
 StepFn = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
