@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import random_pixels, tiny_config, tiny_model, tiny_processor
-from timevlm.comparing import COMPARED, MEASURES, ComparePointer, Comparison
+from timevlm.comparing import COMPARED, MEASURES, ComparePointer, Comparison, LengthPointer
 from timevlm.errors import ModelError
 from timevlm.model import IGNORE_INDEX
 from timevlm.vision.times import timestamp_words
@@ -26,7 +26,13 @@ def pointer() -> ComparePointer:
     return pointer
 
 
-def slow_twin(pointer: ComparePointer, ids: list[int], looks: torch.Tensor, values: torch.Tensor):
+def slow_twin(
+    pointer: ComparePointer,
+    ids: list[int],
+    looks: torch.Tensor,
+    matches: list[float],
+    values: torch.Tensor,
+):
     """Word by word: what each named word sees, less the mean of all; the first less the last.
 
     Of a word that stands twice the last counts.
@@ -40,11 +46,11 @@ def slow_twin(pointer: ComparePointer, ids: list[int], looks: torch.Tensor, valu
         read = sum(w * pointer.read(value) for w, value in zip(row, values, strict=True)).tolist()
         mean = sum(float(w) * p for w, p in zip(row, places, strict=True))
         variance = sum(float(w) * (p - mean) ** 2 for w, p in zip(row, places, strict=True))
-        seen[token] = [*read[2:], 0.5 * math.log(variance + 0.005**2)]
+        seen[token] = [*read[2:], 0.5 * math.log(variance + 0.005**2), matches[place]]
         order.append(read[:2])
     means = [sum(column) / len(seen) for column in zip(*seen.values(), strict=True)]
     more = [
-        [a - b for a, b in zip(seen[token], means, strict=True)] if token in seen else [0.0] * 3
+        [a - b for a, b in zip(seen[token], means, strict=True)] if token in seen else [0.0] * 4
         for token in NAMED
     ]
     apart = [a - b for a, b in zip(order[0], order[-1], strict=True)] if order else [0.0, 0.0]
@@ -54,12 +60,13 @@ def slow_twin(pointer: ComparePointer, ids: list[int], looks: torch.Tensor, valu
 @torch.inference_mode()
 @pytest.mark.parametrize("ids", [[3, 7, 4, 11, 5], [7, 11, 4, 7, 5], [30, 3, 3, 3, 3], [3] * 5])
 def test_words_are_compared_by_what_they_look_at(pointer, ids):
-    assert (len(MEASURES), len(COMPARED)) == (4, 3)
+    assert (len(MEASURES), len(COMPARED)) == (4, 4)
     looks, values = torch.rand(1, 5, 3).softmax(dim=-1), torch.randn(1, 3, VALUE_SIZE)
     words = timestamp_words(torch.tensor(SECONDS, dtype=torch.float64))[None]
     text, marks = (torch.tensor([ids]), torch.tensor([5])), (words, torch.tensor([3]))
-    found = pointer.compare(text, looks, values, marks)
-    more, apart = slow_twin(pointer, ids, looks[0], values[0])
+    matches = torch.randn(1, 5)
+    found = pointer.compare(text, (looks, matches), values, marks)
+    more, apart = slow_twin(pointer, ids, looks[0], matches[0].tolist(), values[0])
     torch.testing.assert_close(found.more[0], torch.tensor(more), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.apart[0], torch.tensor(apart), rtol=1e-4, atol=1e-5)
     # What is padded, or comes after the question, changes nothing.
@@ -68,7 +75,8 @@ def test_words_are_compared_by_what_they_look_at(pointer, ids):
     wider = torch.cat([wider, torch.rand(1, 2, 5)], dim=1)
     more_values = torch.cat([values, torch.randn(1, 2, VALUE_SIZE)], dim=1)
     padded = torch.nn.functional.pad(words, (0, 0, 0, 2)), marks[1]
-    again = pointer.compare(longer, wider, more_values, padded)
+    matches = torch.nn.functional.pad(matches, (0, 2), value=9.0)
+    again = pointer.compare(longer, (wider, matches), more_values, padded)
     torch.testing.assert_close(again.more, found.more)
     torch.testing.assert_close(again.apart, found.apart)
 
@@ -76,7 +84,7 @@ def test_words_are_compared_by_what_they_look_at(pointer, ids):
 @torch.inference_mode()
 def test_words_are_raised_within_their_own_probability(pointer):
     logits, hidden = torch.randn(1, 4, VOCABULARY), torch.randn(1, 4, HIDDEN_SIZE)
-    compared = Comparison(torch.randn(1, 3, 3), torch.tensor([[0.2, -0.1]]))
+    compared = Comparison(torch.randn(1, 3, 4), torch.tensor([[0.2, -0.1]]))
     found = pointer(logits, hidden, compared)
     for words in (NAMED, SIDES):
         torch.testing.assert_close(
@@ -99,7 +107,7 @@ def test_what_is_bigger_and_further_right_is_said_so(pointer):
         pointer.side_weight.zero_()
         pointer.weight[COMPARED.index("log radius"), 0] = 1.0
         pointer.side_weight[:, 0] = 1.0
-    more = torch.zeros(1, 3, 3)
+    more = torch.zeros(1, 3, 4)
     more[0, :, COMPARED.index("log radius")] = torch.tensor([0.3, -0.3, 0.0])
     found = pointer(
         torch.zeros(1, 1, VOCABULARY), hidden, Comparison(more, torch.tensor([[0.3, 0.02]]))
@@ -139,3 +147,29 @@ def test_sides_must_be_four_of_a_model_that_knows_names():
         tiny_config(side_token_ids=[1, 2])
     with pytest.raises(ModelError, match="with named_token_ids"):
         tiny_config(side_token_ids=[1, 2, 3, 4], named_token_ids=None)
+
+
+@torch.inference_mode()
+def test_numbers_near_to_how_far_looks_are_apart_are_raised():
+    numbers = list(range(8, 20))
+    pointer = LengthPointer(numbers, HIDDEN_SIZE)
+    pointer.weight[0] = 1.0
+    seconds = torch.arange(40_000.0, 40_021.0, dtype=torch.float64)
+    marks = timestamp_words(seconds)[None]
+    hidden = torch.zeros(1, 2, HIDDEN_SIZE)
+    hidden[..., 0] = 1.0
+    looks = torch.zeros(1, 2, 21)
+    looks[0, 0, 4:9] = 1 / 5  # five frames, which last five seconds
+    looks[0, 1, 3:14] = 1 / 11
+    found = pointer(torch.zeros(1, 2, VOCABULARY), hidden, looks, (marks, torch.tensor([21])))
+    assert found[0, :, numbers].argmax(dim=-1).tolist() == [5, 11]
+    total = torch.zeros(len(numbers)).logsumexp(dim=0)
+    torch.testing.assert_close(found[..., numbers].logsumexp(dim=-1), total.expand(1, 2))
+    padded = torch.nn.functional.pad(marks, (0, 0, 0, 3)), torch.tensor([21])
+    again = pointer(
+        torch.zeros(1, 2, VOCABULARY), hidden, torch.nn.functional.pad(looks, (0, 3)), padded
+    )
+    torch.testing.assert_close(again, found)
+    pointer.weight.zero_()
+    logits = torch.randn(1, 2, VOCABULARY)
+    torch.testing.assert_close(pointer(logits, hidden, looks, (marks, padded[1])), logits)

@@ -330,7 +330,7 @@ class TimeVLM:
         Raises `InputError` or `ChoiceError`.
         """
         style, familiar = self.model.config.choice_style, self.processor.familiar
-        text = question_prompt(familiar(question), choices, style=style)
+        text = question_prompt(familiar(question), [*map(familiar, choices)], style=style)
         text = mark_times(text, memory.frame_seconds.tolist())
         earlier = [(familiar(asked), answer) for asked, answer in history]
         prompt_ids = self.processor.prompt_ids(text, earlier)
@@ -345,7 +345,8 @@ class TimeVLM:
     ) -> list[AnswerScore]:
         """How likely each of `answers` is as the answer to an open question, in their order.
 
-        Models whose `choice_style` is "text" compare the choices of `ask` by these numbers.
+        Models whose `choice_style` is "text" compare the choices of `ask` by these numbers, unless
+        the question speaks of "these": then `ask` lets the model read them.
         Raises `InputError` for a blank question or answer.
         """
         if isinstance(answers, str):

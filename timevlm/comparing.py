@@ -6,7 +6,9 @@ what the words of the question see is measured and compared here, and the model 
 where its answer stands, in which respect and which way round that counts.
 
 Four values are read from what attention hands on of each vision token (`MEASURES`); training asks
-the tokens of things for them. How long a thing is in view is how far the looks at it are apart.
+the tokens of things for them. How long a thing is in view is how far the looks at it are apart, and
+whether it is there at all shows in how well its word matches what it looks at. How many seconds
+something lasts is told in the same way, by how far the looks of the answer itself are apart.
 """
 
 from collections.abc import Sequence
@@ -16,19 +18,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.pointer import asked_words, more_than_others, raise_words, video_places
+from timevlm.pointer import (
+    asked_words,
+    elapsed_seconds,
+    more_than_others,
+    raise_words,
+    video_places,
+)
 
 # Read from vision tokens. Places are in shares of the frame, from its top left; the radius, in the
 # same, and the speed, in frame sides a second, as natural logarithms.
 MEASURES = ("x", "y", "log radius", "log speed")
 _AVERAGE = (0.5, 0.5, -1.9, -2.3)
 SLOWEST = 0.02  # added to speeds before the logarithm
-COMPARED = ("log radius", "log speed", "log spread")
+COMPARED = ("log radius", "log speed", "log spread", "match")
 # Differences that count half: a third of what is clearly more.
-_NEAR = (0.08, 0.13, 0.13)
+_NEAR = (0.08, 0.13, 0.13, 1.0)
 _NEAR_PLACE = 0.06
 _GAIN = 30.0  # small weights are to outweigh what else speaks for a word
 _LEAST_SPREAD = 0.005  # of the video's length
+_LEAST_SECONDS = 0.1
+_NEAR_SECONDS = 1.0
 
 
 class Comparison(NamedTuple):
@@ -69,23 +79,23 @@ class ComparePointer(nn.Module):
     def compare(
         self,
         text: tuple[Tensor, Tensor],
-        looks: Tensor,
+        looking: tuple[Tensor, Tensor],
         values: Tensor,
         marks: tuple[Tensor, Tensor],
     ) -> Comparison:
         """What the words of prompts see, compared.
 
-        text: ids (B, L), of which the first (B,) ask; looks (B, L, K): how much each attends to
-        vision tokens of which values (B, K, V) are handed on; marks: their times (B, K, 4), of
-        which (B,) count.
+        text: ids (B, L), of which the first (B,) ask; looking: how much each attends to vision
+        tokens (B, L, K), and how well it matches the one that fits best (B, L); values (B, K, V)
+        are handed on of these tokens; marks: their times (B, K, 4), of which (B,) count.
         """
+        looks, matches = looking
         measured = looks @ self.read(values.to(self.read.weight.dtype)).to(looks.dtype)
-        place = video_places(*marks).to(looks.dtype)
-        mean, square = (looks @ torch.stack([place, place.square()], dim=-1)).unbind(-1)
-        spread = (square - mean.square()).clamp(min=0.0).add(_LEAST_SPREAD**2).sqrt()
+        spread = spread_of(looks, video_places(*marks).to(looks.dtype), _LEAST_SPREAD)
         ids, num_asked = text
         stands = asked_words(ids, self.named_ids, num_asked)
-        compared = torch.cat([measured[..., 2:], spread.log()[..., None]], dim=-1)
+        others = torch.stack([spread.log(), matches.to(looks.dtype)], dim=-1)
+        compared = torch.cat([measured[..., 2:], others], dim=-1)
         asks = stands > 0
         first = stands.masked_fill(~asks, ids.shape[1]).amin(dim=1)
         last = stands.amax(dim=1).clamp(min=1)
@@ -105,3 +115,41 @@ class ComparePointer(nn.Module):
         apart = counts * F.softsign(compared.apart.float() / _NEAR_PLACE)[:, None]
         right, below = apart.unbind(-1)
         return raise_words(logits, self.side_ids, torch.stack([-right, right, -below, below], -1))
+
+
+class LengthPointer(nn.Module):
+    """Raises the words for numbers of seconds near to how far the looks are apart.
+
+    `number_ids` are the token ids of zero, one, two and so on. Looks that are spread evenly over so
+    many seconds have a standard deviation of their 12th part's square root, where `stretch` begins.
+    """
+
+    def __init__(self, number_ids: Sequence[int], hidden_size: int) -> None:
+        super().__init__()
+        self.number_ids = list(number_ids)
+        self.weight = nn.Parameter(torch.zeros(hidden_size))
+        self.stretch = nn.Parameter(torch.tensor(12.0**0.5))
+
+    def forward(
+        self, logits: Tensor, hidden: Tensor, looks: Tensor, marks: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Next-token logits (B, L, V) of hidden states (B, L, D), with numbers raised.
+
+        looks (B, L, K) are at vision tokens with the times marks (B, K, 4), of which (B,) count.
+        """
+        length = self.stretch * spread_of(
+            looks, elapsed_seconds(*marks).to(looks.dtype), _LEAST_SECONDS
+        )
+        number = torch.arange(len(self.number_ids), device=logits.device)
+        off = (number - length[..., None]).abs() / _NEAR_SECONDS
+        counts = _GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
+        return raise_words(logits, self.number_ids, -counts[..., None] * F.softsign(off))
+
+
+def spread_of(looks: Tensor, places: Tensor, least: float) -> Tensor:
+    """The standard deviation (B, L) of places (B, K) under looks (B, L, K), `least` at the least.
+
+    Places begin near 0: a variance from the mean of squares would lose digits far from it.
+    """
+    mean, square = (looks @ torch.stack([places, places.square()], dim=-1)).unbind(-1)
+    return (square - mean.square()).clamp(min=0.0).add(least**2).sqrt()

@@ -33,9 +33,12 @@ class TimeVLMConfig(PreTrainedConfig):
     # Token ids of the words that name things: which of two came first is told by when the words of
     # the question looked at theirs. None: by the layers alone.
     named_token_ids: list[int] | None = None
-    # Token ids of left, right, above and below: things that a question names are measured where its
-    # words look, and compared (`comparing.py`). None: by the layers alone.
+    # Token ids of left, right, above and below as answers begin with them: things that a question
+    # names are measured where its words look, and compared (`comparing.py`). None: by the layers.
     side_token_ids: list[int] | None = None
+    # Token ids of zero, one, two and so on, likewise: how many seconds something lasts is told by
+    # how far the looks at it are apart. None: by the layers.
+    number_token_ids: list[int] | None = None
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
@@ -64,10 +67,11 @@ class TimeVLMConfig(PreTrainedConfig):
             )
         if self.timestamp_token_ids is not None:
             self._check_pointer()
-        elif self.named_token_ids is not None:
+        elif self.named_token_ids is not None or self.number_token_ids is not None:
             raise ModelError(
-                f"named_token_ids {self.named_token_ids} need timestamp_token_ids: without them "
-                "nothing is known of when a thing was seen; give both or neither"
+                f"named_token_ids {self.named_token_ids} and number_token_ids "
+                f"{self.number_token_ids} need timestamp_token_ids: without them "
+                "nothing is known of when a thing was seen; give them as well, or neither"
             )
         if self.side_token_ids is not None and (
             len(self.side_token_ids) != 4 or self.named_token_ids is None

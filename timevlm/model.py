@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
-from timevlm.comparing import ComparePointer, Comparison
+from timevlm.comparing import ComparePointer, Comparison, LengthPointer
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
 from timevlm.llm.hybrid import HybridLM, TextOutput
@@ -83,6 +83,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.comparing = ComparePointer(
                 named_ids, config.side_token_ids, value_size, llm.hidden_size
             )
+        number_ids = config.number_token_ids
+        self.lengths = None if number_ids is None else LengthPointer(number_ids, llm.hidden_size)
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -191,8 +193,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         state = replace(state, lateness=late)
         if self.comparing is not None:
             marks = state.marks, state.num_marks
-            values = self.llm.video_values(state)
-            found = self.comparing.compare((ids, num_asked), looks, values, marks)
+            values, matches = self.llm.video_values(state), self.llm.video_matches(out)
+            found = self.comparing.compare((ids, num_asked), (looks, matches), values, marks)
             state = replace(state, more=found.more, apart=found.apart)
         return replace(out, state=state)
 
@@ -206,6 +208,9 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits = self.comparing(logits, out.hidden, compared)
         if self.pointer is None or looks is None:
             return logits
+        if self.lengths is not None:
+            marks = out.state.marks, out.state.num_marks
+            logits = self.lengths(logits, out.hidden, looks, marks)
         return self.pointer(logits, ids, looks, out.state.marks)
 
     def merge_patches(

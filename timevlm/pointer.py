@@ -109,10 +109,15 @@ def video_places(marks: Tensor, num_marks: Tensor) -> Tensor:
 
     From the first of their times to the last; places of what does not count are 0.
     """
+    elapsed = elapsed_seconds(marks, num_marks)
+    return elapsed / elapsed.amax(dim=1, keepdim=True).clamp(min=1.0)
+
+
+def elapsed_seconds(marks: Tensor, num_marks: Tensor) -> Tensor:
+    """Seconds (B, K) from the first of the times marks (B, K, 4), 0 for what does not count."""
     seconds, there = written_seconds(marks), valid_mask(num_marks, marks.shape[1])
     first = seconds.masked_fill(~there, torch.inf).amin(dim=1, keepdim=True)
-    last = seconds.masked_fill(~there, -torch.inf).amax(dim=1, keepdim=True)
-    return ((seconds - first) / (last - first).clamp(min=1.0)).masked_fill(~there, 0.0)
+    return (seconds - first).masked_fill(~there, 0.0)
 
 
 def asked_words(ids: Tensor, named_ids: Sequence[int], num_asked: Tensor) -> Tensor:

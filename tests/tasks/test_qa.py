@@ -18,6 +18,13 @@ def test_open_question_is_asked_as_it_is():
     assert question_prompt("What is red?", ["a", "b"]) == "What is red?"
 
 
+def test_a_question_about_these_names_them():
+    prompt = question_prompt("Which of These is red?", ["a car", " the  bus "])
+    assert prompt == "Which of These is red? a car, the bus."
+    assert question_prompt("Which of these is red?") == "Which of these is red?"
+    assert question_prompt("Is there a thesesaurus?", ["yes", "no"]) == "Is there a thesesaurus?"
+
+
 def test_letter_prompt_lists_the_choices():
     prompt = question_prompt("Which?", ["red", " dark  blue "], style="letter")
     assert prompt.splitlines()[:3] == ["Which?", "A. red", "B. dark blue"]

@@ -8,7 +8,13 @@ from timevlm.errors import ModelError
 from timevlm.llm import TransV
 from timevlm.loading import load_model
 from timevlm.training.kinds import BASIC, named_token_ids
-from timevlm.training.nano import TEXT_LAYERS, build_nano, build_processor, export_nano
+from timevlm.training.nano import (
+    TEXT_LAYERS,
+    build_config,
+    build_nano,
+    build_processor,
+    export_nano,
+)
 
 
 def test_an_exported_nano_can_be_trained_further(tmp_path):
@@ -109,3 +115,14 @@ def test_training_further_brings_todays_order_of_tokens(level, tmp_path):
 def test_a_start_must_be_a_model(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json"):
         build_nano(tmp_path)
+
+
+def test_answers_begin_with_the_words_that_are_raised():
+    processor = build_processor("full")
+    config = build_config(processor, "full")
+    for answer, index in (("left of it", 0), ("below it", 3)):
+        assert processor.answer_ids(answer)[0] == config.side_token_ids[index]
+    for number, answer in ((1, "one second"), (12, "twelve seconds")):
+        assert processor.answer_ids(answer)[0] == config.number_token_ids[number]
+    named = config.named_token_ids
+    assert [i in named for i in processor.answer_ids("the red star")[:3]] == [False, True, True]

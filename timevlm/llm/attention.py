@@ -259,11 +259,25 @@ def attention_weights(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: 
 
     Mean over heads of the softmax over these keys alone, (B, L, K), float32; zero without any.
     """
+    scores = _attention_scores(attention, x, keys, valid)
+    return scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
+
+
+def best_match(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+    """How well the key that fits x (B, L, D) best does, among those of which valid (B, K) count.
+
+    Mean over heads of the highest score before the softmax, (B, L), float32; zero without any.
+    """
+    scores = _attention_scores(attention, x, keys, valid)
+    return scores.amax(dim=-1).mean(dim=(1, 2)) * valid.any(dim=1, keepdim=True)
+
+
+def _attention_scores(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+    """Scores (B, KV, heads of each, L, K) before the softmax; the least number where not valid."""
     q = attention.queries(x).unflatten(1, (attention.num_kv_heads, -1))
     scores = torch.einsum("bkgld,btkd->bkglt", q.float(), keys.float())
     scores = scores * attention.head_dim**-0.5
-    scores = scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
+    return scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
 
 
 def rank_keys(

@@ -22,7 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from timevlm.errors import ModelError
-from timevlm.llm.attention import VideoWindow, attention_weights, rank_keys
+from timevlm.llm.attention import (
+    QueryKeyValue,
+    VideoWindow,
+    attention_weights,
+    best_match,
+    rank_keys,
+)
 from timevlm.llm.blocks import Backbone
 from timevlm.llm.config import HybridConfig
 from timevlm.llm.mamba2 import Mamba2Mixer
@@ -263,13 +269,23 @@ class HybridLM(nn.Module):
         The mean over heads of the softmax over them alone, in the order of `out.state.marks`; None
         where none is marked. `out` is from `read_prompt` or `read_text`.
         """
-        state, layer = out.state, self.config.pointing_layer
-        if state.marks is None or not state.marks.shape[1]:
+        if out.state.marks is None or not out.state.marks.shape[1]:
             return None
-        keys = self._marked_keys_values(state)[:, :, 0]
-        block = self.backbone.layers[layer]
-        is_there = valid_mask(state.num_marks, keys.shape[1])
-        return attention_weights(block.mixer, block.norm(out.deep), keys, is_there)
+        return attention_weights(*self._looking(out))
+
+    def video_matches(self, out: TextOutput) -> Tensor:
+        """How well text matches the vision token that it looks at most, (B, L); see `best_match`.
+
+        Looks are shared out even where nothing fits: this tells whether anything does.
+        """
+        return best_match(*self._looking(out))
+
+    def _looking(self, out: TextOutput) -> tuple[QueryKeyValue, Tensor, Tensor, Tensor]:
+        """The pointing layer's attention, what looks, the keys that are marked, and which count."""
+        block = self.backbone.layers[self.config.pointing_layer]
+        keys = self._marked_keys_values(out.state)[:, :, 0]
+        is_there = valid_mask(out.state.num_marks, keys.shape[1])
+        return block.mixer, block.norm(out.deep), keys, is_there
 
     def video_values(self, state: HybridState) -> Tensor:
         """What the pointing layer hands on of the vision tokens that are marked: (B, K, V).

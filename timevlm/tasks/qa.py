@@ -9,6 +9,7 @@ cannot happen. Two scoring styles, because models differ in what they were taugh
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +19,7 @@ from timevlm.tasks.text import normalize_answer
 AnswerStyle = Literal["text", "letter"]
 ANSWER_STYLES: tuple[AnswerStyle, ...] = ("text", "letter")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_THESE = re.compile(r"\bthese\b", re.IGNORECASE)
 MIN_CHOICES = 2
 MAX_CHOICES = len(LETTERS)
 
@@ -35,13 +37,17 @@ def question_prompt(
 ) -> str:
     """The text of a question as the model reads it.
 
-    The question keeps its words; only the blanks around it go. Choices appear in the text in the
-    "letter" style alone. Raises InputError for a blank question or an unknown style, ChoiceError
+    The question keeps its words; only the blanks around it go. In the "letter" style choices stand
+    in the text; in the "text" style only where the question speaks of "these", which without them
+    has no answer. Raises InputError for a blank question or an unknown style, ChoiceError
     for choices that cannot be scored.
     """
     _check_style(style)
     question = check_question(question)
-    if style == "text" or not choices:
+    if style == "text":
+        asks_for_these = choices and _THESE.search(question)
+        return f"{question} {', '.join(check_choices(choices))}." if asks_for_these else question
+    if not choices:
         return question
     lines = [f"{choice_letter(i)}. {text}" for i, text in enumerate(check_choices(choices))]
     return "\n".join([question, *lines, "Answer with the letter of the right choice."])

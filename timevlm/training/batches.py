@@ -37,7 +37,7 @@ FRAME_RATES = (1.0, 1.0, 1.0, 2.0, 0.5)
 SHORT_FRAMES = 64  # what a video of the world needs at one frame a second, or at half of that
 
 # Their questions name things that each need a look of their own.
-COMPARING_FAMILIES = frozenset({"order", "relation", "speed", "duration"})
+COMPARING_FAMILIES = frozenset({"order", "relation", "speed", "duration", "exist"})
 
 # Clocks begin at 100 to 40,000 s, every order of magnitude as often: times of every length are
 # told in short videos too, which give many more lessons a minute.

@@ -40,6 +40,7 @@ class Kinds:
     # Words that are written, then the tens and the ones of numbers; none where nothing is written.
     texts: tuple[tuple[str, ...], ...]
     sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
+    numbers: tuple[str, ...]  # of seconds that something may last: zero, one, two and so on
     # Families that are about all objects: none of them may be dropped before the answer.
     every_object_families: frozenset[str]
 
@@ -95,6 +96,7 @@ BASIC = Kinds(
     cuts=(),
     texts=(),
     sides=(),
+    numbers=(),
     every_object_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -110,6 +112,7 @@ FULL = Kinds(
     cuts=("cut",),
     texts=(full.OVERLAY_WORDS, tuple("123456789"), tuple("0123456789")),
     sides=full_wording.WHERE,
+    numbers=full.NUMBERS,
     every_object_families=BASIC.every_object_families,
 )
 
@@ -120,14 +123,24 @@ def word_id(processor: TimeVLMProcessor, word: str) -> int:
     return token_id
 
 
+def first_id(processor: TimeVLMProcessor, answer: str) -> int:
+    """Id of the first word of an answer, which no space comes before."""
+    return processor.answer_ids(answer)[0]
+
+
 def named_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int]:
     """Ids of the words that name things, in the order of `Kinds.looks_named`."""
     return [word_id(processor, word) for word in (*kinds.shapes, *kinds.colours)]
 
 
 def side_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
-    """Ids of left, right, above and below, where a level asks for sides."""
-    return [word_id(processor, words.split()[0]) for words in kinds.sides] or None
+    """Ids of left, right, above and below as answers begin with them, where a level asks so."""
+    return [first_id(processor, words) for words in kinds.sides] or None
+
+
+def number_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
+    """Ids of zero, one, two as answers begin with them, where a level asks for whole seconds."""
+    return [first_id(processor, word) for word in kinds.numbers] or None
 
 
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}

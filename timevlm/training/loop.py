@@ -97,7 +97,15 @@ def _is_table(name: str) -> bool:
     """
     return any(
         part in name
-        for part in ("embed", "lm_head", "head.weight", "projector", "places", "times", "comparing")
+        for part in (
+            "embed",
+            "lm_head",
+            "head.weight",
+            "projector",
+            "places",
+            "times",
+            "comparing.",
+        )
     )
 
 

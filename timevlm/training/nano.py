@@ -16,7 +16,13 @@ from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.captioning import CAPTION_PROMPT
 from timevlm.tasks.grounding import grounding_prompt
 from timevlm.tokenization import build_tokenizer
-from timevlm.training.kinds import Level, kinds_of, named_token_ids, side_token_ids
+from timevlm.training.kinds import (
+    Level,
+    kinds_of,
+    named_token_ids,
+    number_token_ids,
+    side_token_ids,
+)
 from timevlm.training.main_colour import COLOURS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 
@@ -101,6 +107,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         timestamp_token_ids=timestamp_token_ids(processor),
         named_token_ids=named_token_ids(processor, kinds_of(level)),
         side_token_ids=side_token_ids(processor, kinds_of(level)),
+        number_token_ids=number_token_ids(processor, kinds_of(level)),
         frame_token_id=processor.frame_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
@@ -176,7 +183,7 @@ def _saved_nano(
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
     told = [model.times, model.changes, model.pointer, model.order]
     if level == "full":
-        told += [model.picture, model.comparing]
+        told += [model.picture, model.comparing, model.lengths]
     llm = model.config.llm_config
     whole = with_text_layers(llm, level) == llm
     if known == wanted and whole and all(part is not None for part in told):
@@ -216,6 +223,7 @@ def _enlarged(
         "timestamp_token_ids": timestamp_token_ids(processor),
         "named_token_ids": named_token_ids(processor, kinds_of(level)),
         "side_token_ids": side_token_ids(processor, kinds_of(level)),
+        "number_token_ids": number_token_ids(processor, kinds_of(level)),
         "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",

@@ -86,7 +86,7 @@ def question_turn(question: Question, frame_seconds: Sequence[float], shift: flo
     frames = [t - shift for t in frame_seconds]
     return Turn(
         family=question.family,
-        prompt=_shifted(question_prompt(question.text), frames, shift, "shown"),
+        prompt=_shifted(question_prompt(question.text, question.choices), frames, shift, "shown"),
         answer=_shifted(normalize_answer(question.answer), frames, shift, "from"),
         spans=_shown_spans(question.answer_spans, frame_seconds, shift),
     )
