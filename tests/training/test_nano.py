@@ -44,6 +44,7 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
     added = (
         "picture.",
         "comparing.",
+        "lengths.",
         *(f"llm.backbone.layers.{num_layers + i}." for i in range(2)),
     )
     for name, tensor in model.state_dict().items():
