@@ -76,7 +76,7 @@ def main() -> int:
     vision = _phase(args, "vision", args.vision_minutes, args.vision_rate)
     vision_phase(model, vision, args.folder, kinds, args.keep_features)
     align = _phase(args, "align", args.align_minutes, 3e-3)
-    align_phase(model, processor, align, args.folder, kinds)
+    align_phase(model, processor, align, args.folder, kinds, args.keep_features)
     answers = _phase(args, "answers", args.minutes, args.rate)
     curriculum = CURRICULUM if args.curriculum else ()
     answer_phase(model, processor, answers, args.folder, batches, curriculum, tracks)
@@ -135,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-features",
         type=float,
         default=0.0,
-        help="weight in the first phase of features staying as they are, where nothing is "
-        "written: for a tower that an LLM was trained with",
+        help="weight in the first two phases of features staying as they are, where nothing is "
+        "written: for a tower and projector that an LLM was trained with",
     )
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")

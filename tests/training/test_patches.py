@@ -8,7 +8,7 @@ from tests.helpers import FRAME_SIDE, tiny_model
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import sample_video
 from timevlm.training.batches import VideoSample
-from timevlm.training.kinds import FULL
+from timevlm.training.kinds import FULL, word_id
 from timevlm.training.labels import patch_labels, text_parts
 from timevlm.training.loop import align_objective, labelled_frames
 from timevlm.training.nano import build_nano
@@ -42,9 +42,26 @@ def test_a_text_is_aligned_with_its_own_word():
     texts = nothing.expand(1, 3, 3).clone()
     texts[0, 0] = torch.tensor(text_parts("moon"))
     texts[0, 1] = torch.tensor(text_parts("47"))
-    ids, is_written = objective._texts(texts)
+    words = model.llm.backbone.embeddings.weight.detach()
+    written, is_written = objective._texts(texts, words, torch.tensor(1.0))
     assert is_written.tolist() == [[True, True, False]]
-    assert processor.tokenizer.decode(ids[0, :2]) == " moon 47"
+    assert torch.equal(written[0, 0], words[word_id(processor, "moon")])
+    assert torch.equal(written[0, 2], torch.zeros_like(written[0, 2]))
+    # Numbers with the same tens are nearer than others, and none is like another.
+    texts[0] = torch.tensor([text_parts(text) for text in ("47", "42", "91")])
+    written, _ = objective._texts(texts, words, torch.tensor(1.0))
+    same, other = (written[0, 0] - written[0, 1:]).norm(dim=-1).tolist()
+    assert 0.5 < same < other
+
+
+def test_the_projector_keeps_what_it_says_of_patches_without_text():
+    torch.manual_seed(0)
+    model, processor = build_nano(level="full")
+    objective = align_objective(model, processor, FULL, keep_features=1.0)
+    pixels, labels = labelled_frames(model, 0, num_frames=16, kinds=FULL)
+    bare = torch.tensor([len(names) for names in FULL.texts]).expand_as(labels.texts)
+    assert float(objective(pixels, labels._replace(texts=bare)).detach()) == 0.0
+    assert float(objective(pixels, labels).detach()) > 0.01
 
 
 def test_features_are_kept_where_nothing_is_written():

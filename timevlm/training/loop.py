@@ -264,11 +264,15 @@ def align_phase(
     config: PhaseConfig,
     folder: Path,
     kinds: Kinds = BASIC,
+    keep_features: float = 0.0,
 ) -> None:
-    """Teach the projector to put patches into the LLM's words; nothing else moves."""
+    """Teach the projector to put patches into the LLM's words; nothing else moves.
+
+    With `keep_features` above 0 only texts are taught, see `AlignObjective`.
+    """
     model.to(training_device())
     model.vision.requires_grad_(False)
-    objective = align_objective(model, processor, kinds)
+    objective = align_objective(model, processor, kinds, keep_features)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         return objective(*labelled_frames(model, step, kinds=kinds)), {}
@@ -277,18 +281,16 @@ def align_phase(
 
 
 def align_objective(
-    model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, kinds: Kinds = BASIC
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    kinds: Kinds = BASIC,
+    keep_features: float = 0.0,
 ) -> AlignObjective:
     """The alignment of patches with the words of shapes, colours, patterns and texts."""
     tables = (kinds.shapes, kinds.colours, kinds.patterns[1:])
     shapes, colours, patterns = ([word_id(processor, w) for w in table] for table in tables)
-    texts: tuple[list[int], list[int]] = ([], [])
-    if kinds.texts:
-        numbers = range(10, 100)
-        texts = tuple(
-            [word_id(processor, w) for w in table] for table in (kinds.texts[0], map(str, numbers))
-        )
-    return AlignObjective(model, (shapes, colours, patterns), texts)
+    texts = [word_id(processor, w) for w in (kinds.texts[0] if kinds.texts else ())]
+    return AlignObjective(model, (shapes, colours, patterns), texts, keep_features)
 
 
 def answer_phase(

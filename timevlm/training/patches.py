@@ -1,6 +1,7 @@
 """Objectives of the vision tower and the projector: dense labels of patches."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.training.kinds import BASIC, Kinds
 from timevlm.training.labels import MASK_SIDE, PatchLabels
 from timevlm.vision.places import patch_centres
+
+NUM_DIGITS = 10
 
 
 class PatchObjective(nn.Module):
@@ -84,14 +87,18 @@ class PatchObjective(nn.Module):
             before = self._before[0](pixels)
             variance = before.var(dim=(0, 1)).mean()
         plain = ~self._written(texts)
-        moved = (features - before).square().mean(dim=-1)
-        return (moved * plain).sum() / plain.sum().clamp(min=1) / variance
+        return _mean_of((features - before).square().mean(dim=-1), plain) / variance
 
 
 def _half_to(shown: Tensor) -> Tensor:
     """Weights (N, T): nine in ten patches are background, so the few `shown` get half."""
     share = shown.float().mean().clamp(min=1e-3)
     return 0.5 + 0.5 * shown.float() / share
+
+
+def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values, 0 if there are none."""
+    return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
 def _weighted(logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
@@ -103,32 +110,40 @@ class AlignObjective(nn.Module):
     """Teaches the projector to say what a patch shows in the LLM's own words.
 
     A patch of a red ring becomes the sum of the embeddings of " red" and " ring" and of a direction
-    for its size, a striped one's also that of " striped", and a patch on which a text is written
-    that of the text; background becomes zero. A question's
+    for its size, a striped one's also that of " striped", and a patch on which a word is written
+    that of the word, one with a number the sum of directions for its tens and its ones; background
+    becomes zero. A question's
     words then meet vision tokens that look like them, which spares the LLM most of the search for
     what to attend to. The vision tower and the embeddings stay as they are.
 
     `word_ids` are those of the shapes, the colours, and the patterns but the first, plain one;
-    `text_ids` those of the words of `Kinds.texts`, then of the numbers from 10 to 99.
+    `text_ids` those of the words that may be written. With `keep` above 0 only texts are taught:
+    what is said of other patches stays as it is, which counts that much.
     """
 
     def __init__(
         self,
         model: TimeVLMForConditionalGeneration,
         word_ids: tuple[list[int], list[int], list[int]],
-        text_ids: tuple[list[int], list[int]] = ((), ()),
+        text_ids: Sequence[int] = (),
+        keep: float = 0.0,
     ) -> None:
         super().__init__()
         self.projector = model.projector
+        self.keep = keep
         # Tuples keep what is only looked at out of this module's parameters.
         self._vision = (model.vision,)
         self._embeddings = (model.llm.backbone.embeddings,)
+        self._before = (copy.deepcopy(model.projector).requires_grad_(False),) if keep else ()
         self.word_ids = word_ids
-        self.text_ids = text_ids
+        self.text_ids = list(text_ids)
         generator = torch.Generator().manual_seed(0)
         hidden = model.config.llm.hidden_size
         direction = F.normalize(torch.randn(hidden, generator=generator), dim=-1)
         self.register_buffer("size_direction", direction)
+        digits = torch.randn(2, NUM_DIGITS + 1, hidden, generator=generator)
+        digits[:, NUM_DIGITS] = 0.0  # no number
+        self.register_buffer("digit_directions", F.normalize(digits, dim=-1) / 2**0.5)
 
     def forward(self, pixels: Tensor, labels: PatchLabels) -> Tensor:
         """Mean squared error of the projected patches, in squares of a word's length."""
@@ -146,24 +161,27 @@ class AlignObjective(nn.Module):
         # Radii lie around 0.15: this makes them about -1 to 1.
         size = 10.0 * (labels.places[..., 2:] - 0.15) * on_object
         target = shape_words[shapes] + colour_words[colours] + pattern_words[labels.patterns]
-        written, is_written = self._texts(labels.texts)
-        target = target + torch.where(is_written[..., None], words[written], nothing)
         target = target + 2 * length * size * self.size_direction.to(target)
-        error = (self.projector(patches) - target).square().mean(dim=-1)
+        written, is_written = self._texts(labels.texts, words, length)
+        said = self.projector(patches)
+        error = (said - target - written).square().mean(dim=-1)
         weight = torch.where(on_object[..., 0] | is_written, 1.0, 0.2)
-        return (error * weight).sum() / weight.sum() * words.shape[1] / length.square()
+        loss = (error * weight).sum() / weight.sum()
+        if self.keep:
+            with torch.no_grad():
+                before = self._before[0](patches)
+            moved = (said - before).square().mean(dim=-1)
+            loss = _mean_of(error, is_written) + self.keep * _mean_of(moved, ~is_written)
+        return loss * words.shape[1] / length.square()
 
-    def _texts(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids of what is written (N, T), from `PatchLabels.texts`, and where anything is."""
-        words, numbers = self.text_ids
-        if not words:
-            return torch.zeros_like(texts[..., 0]), torch.zeros_like(
-                texts[..., 0], dtype=torch.bool
-            )
+    def _texts(self, texts: Tensor, words: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """What `PatchLabels.texts` (N, T, 3) become (N, T, D), zero for none, and where any is."""
+        if not self.text_ids:
+            return words.new_zeros(()), torch.zeros_like(texts[..., 0], dtype=torch.bool)
         word, tens, ones = texts.unbind(-1)
-        is_word = word < len(words)
-        is_number = tens < 9
-        ids = torch.tensor([*words, *numbers], device=texts.device)
-        index = torch.where(is_word, word, len(words) + 10 * tens + ones)
-        is_written = is_word | is_number
-        return ids[index.masked_fill(~is_written, 0)], is_written
+        text_words = torch.cat([words[self.text_ids], words.new_zeros(1, words.shape[1])])
+        # Tens count from 1: nine of them, then none.
+        tens = torch.where(tens < NUM_DIGITS - 1, tens + 1, NUM_DIGITS)
+        digits = self.digit_directions[0, tens] + self.digit_directions[1, ones]
+        written = text_words[word] + length * digits.to(words)
+        return written, (word < len(self.text_ids)) | (tens < NUM_DIGITS)
