@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers import random_pixels, tiny_config, tiny_vlm
 from timevlm.errors import ModelError
-from timevlm.llm.attention import attention_weights
+from timevlm.llm.attention import attention_looks
 from timevlm.model import IGNORE_INDEX
 from timevlm.pointer import KIND_SIZES, NEAR, ORDER_GAIN, OrderPointer, TimePointer
 from timevlm.vision.times import NONE, timestamp_words, written_seconds
@@ -69,16 +69,22 @@ def test_without_weight_nothing_changes(pointer):
 
 
 @torch.inference_mode()
-def test_weights_are_softmax_over_what_counts():
+def test_looks_are_softmax_over_what_counts():
     mixer = tiny_vlm().model.llm.backbone.layers[4].mixer
     x, keys = torch.randn(2, 3, 32), torch.randn(2, 5, mixer.num_kv_heads, mixer.head_dim)
     valid = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    weights = attention_weights(mixer, x, keys, valid)
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3))
-    assert not weights[1, :, 2:].any()
-    alone = attention_weights(mixer, x[1:], keys[1:, :2], valid[1:, :2])
-    torch.testing.assert_close(weights[1:, :, :2], alone)
-    assert not attention_weights(mixer, x, keys, torch.zeros_like(valid)).any()
+    shares, matches = attention_looks(mixer, x, keys, valid)
+    torch.testing.assert_close(shares.sum(dim=-1), torch.ones(2, 3))
+    assert not shares[1, :, 2:].any()
+    alone = attention_looks(mixer, x[1:], keys[1:, :2], valid[1:, :2])
+    torch.testing.assert_close(shares[1:, :, :2], alone.shares)
+    torch.testing.assert_close(matches[1:], alone.matches)
+    # A key that fits twice as well matches twice as well.
+    better = attention_looks(mixer, 2 * x, keys, valid).matches
+    torch.testing.assert_close(better, 2 * matches)
+    nothing = attention_looks(mixer, x, keys, torch.zeros_like(valid))
+    assert not nothing.shares.any()
+    assert not nothing.matches.any()
 
 
 def test_frames_and_the_text_before_them_are_marked_with_their_time():

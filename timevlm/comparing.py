@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.llm.attention import Looks
 from timevlm.pointer import (
     asked_words,
     elapsed_seconds,
@@ -79,22 +80,22 @@ class ComparePointer(nn.Module):
     def compare(
         self,
         text: tuple[Tensor, Tensor],
-        looking: tuple[Tensor, Tensor],
+        looks: Looks,
         values: Tensor,
         marks: tuple[Tensor, Tensor],
     ) -> Comparison:
         """What the words of prompts see, compared.
 
-        text: ids (B, L), of which the first (B,) ask; looking: how much each attends to vision
-        tokens (B, L, K), and how well it matches the one that fits best (B, L); values (B, K, V)
-        are handed on of these tokens; marks: their times (B, K, 4), of which (B,) count.
+        text: ids (B, L), of which the first (B,) ask; looks: what each looks at among K vision
+        tokens, of which values (B, K, V) are handed on; marks: their times (B, K, 4), of which (B,)
+        count.
         """
-        looks, matches = looking
-        measured = looks @ self.read(values.to(self.read.weight.dtype)).to(looks.dtype)
-        spread = spread_of(looks, video_places(*marks).to(looks.dtype), _LEAST_SPREAD)
+        shares, matches = looks
+        measured = shares @ self.read(values.to(self.read.weight.dtype)).to(shares.dtype)
+        spread = spread_of(shares, video_places(*marks).to(shares.dtype), _LEAST_SPREAD)
         ids, num_asked = text
         stands = asked_words(ids, self.named_ids, num_asked)
-        others = torch.stack([spread.log(), matches.to(looks.dtype)], dim=-1)
+        others = torch.stack([spread.log(), matches], dim=-1)
         compared = torch.cat([measured[..., 2:], others], dim=-1)
         asks = stands > 0
         first = stands.masked_fill(~asks, ids.shape[1]).amin(dim=1)

@@ -24,6 +24,7 @@ from transformers.utils import ModelOutput
 from timevlm.comparing import ComparePointer, Comparison, LengthPointer
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
+from timevlm.llm.attention import Looks
 from timevlm.llm.hybrid import HybridLM, TextOutput
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
@@ -177,7 +178,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return timestamp_words(seconds.to(ids.device)).to(torch.uint8)[frame]
 
     def recall_order(
-        self, out: TextOutput, ids: Tensor, looks: Tensor | None, num_asked: Tensor | None = None
+        self, out: TextOutput, ids: Tensor, looks: Looks | None, num_asked: Tensor | None = None
     ) -> TextOutput:
         """What reading a prompt gave, with what is to be said of the things it names in its state.
 
@@ -189,16 +190,16 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         state = out.state
         if num_asked is None:
             num_asked = torch.full_like(state.num_marks, ids.shape[1])
-        late = self.order.lateness(ids, looks, state.marks, state.num_marks, num_asked)
+        late = self.order.lateness(ids, looks.shares, state.marks, state.num_marks, num_asked)
         state = replace(state, lateness=late)
         if self.comparing is not None:
             marks = state.marks, state.num_marks
-            values, matches = self.llm.video_values(state), self.llm.video_matches(out)
-            found = self.comparing.compare((ids, num_asked), (looks, matches), values, marks)
+            values = self.llm.video_values(state)
+            found = self.comparing.compare((ids, num_asked), looks, values, marks)
             state = replace(state, more=found.more, apart=found.apart)
         return replace(out, state=state)
 
-    def text_logits(self, out: TextOutput, ids: Tensor, looks: Tensor | None) -> Tensor:
+    def text_logits(self, out: TextOutput, ids: Tensor, looks: Looks | None) -> Tensor:
         """Next-token logits (B, L, V) after text ids (B, L) that gave `out` and these looks."""
         logits = self.llm.logits(out.hidden)
         if out.state.lateness is not None:
@@ -210,8 +211,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return logits
         if self.lengths is not None:
             marks = out.state.marks, out.state.num_marks
-            logits = self.lengths(logits, out.hidden, looks, marks)
-        return self.pointer(logits, ids, looks, out.state.marks)
+            logits = self.lengths(logits, out.hidden, looks.shares, marks)
+        return self.pointer(logits, ids, looks.shares, out.state.marks)
 
     def merge_patches(
         self, patches: Tensor, companion: Tensor | None = None, changes: Tensor | None = None

@@ -61,8 +61,10 @@ def test_looks_are_the_attention_to_kept_vision_tokens(name):
     if not first.state.marks.shape[1]:
         assert lm.video_looks(first) is None
         return
-    looks = torch.cat([lm.video_looks(first), lm.video_looks(second)], dim=1)
-    torch.testing.assert_close(looks, lm.video_looks(together), **TOLERANCE)
+    parts, whole = (lm.video_looks(first), lm.video_looks(second)), lm.video_looks(together)
+    for part, found in zip(zip(*parts, strict=True), whole, strict=True):
+        torch.testing.assert_close(torch.cat(part, dim=1), found, **TOLERANCE)
+    looks = whole.shares
     sizes = [torch.tensor([n]) for n in (PREFIX, VIDEO, TEXT)]
     whole_row = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
     _, inputs = lm(whole_row, Spans(*sizes), torch.tensor([5]))

@@ -5,7 +5,7 @@ order of the carried keys does not matter, and a ragged batch may leave holes be
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -254,30 +254,27 @@ class TransferAttention(QueryKeyValue):
         return self.output(attend(self.queries(text), k, v, key_valid=valid, causal=False))
 
 
-def attention_weights(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
-    """How much x (B, L, D) attends to keys (B, K, KV, head_dim), of which valid (B, K) count.
+class Looks(NamedTuple):
+    """What L tokens of text look at among K vision tokens, and how well it fits.
 
-    Mean over heads of the softmax over these keys alone, (B, L, K), float32; zero without any.
+    shares (B, L, K): how much each attends to each, mean over heads of the softmax over them alone;
+    matches (B, L): mean over heads of the highest score before the softmax, which shares out as
+    much where nothing fits. Both float32, and zero without vision tokens.
     """
-    scores = _attention_scores(attention, x, keys, valid)
-    return scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
+
+    shares: Tensor
+    matches: Tensor
 
 
-def best_match(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
-    """How well the key that fits x (B, L, D) best does, among those of which valid (B, K) count.
-
-    Mean over heads of the highest score before the softmax, (B, L), float32; zero without any.
-    """
-    scores = _attention_scores(attention, x, keys, valid)
-    return scores.amax(dim=-1).mean(dim=(1, 2)) * valid.any(dim=1, keepdim=True)
-
-
-def _attention_scores(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
-    """Scores (B, KV, heads of each, L, K) before the softmax; the least number where not valid."""
+def attention_looks(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Looks:
+    """How x (B, L, D) attends to keys (B, K, KV, head_dim), of which valid (B, K) count."""
     q = attention.queries(x).unflatten(1, (attention.num_kv_heads, -1))
     scores = torch.einsum("bkgld,btkd->bkglt", q.float(), keys.float())
     scores = scores * attention.head_dim**-0.5
-    return scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
+    scores = scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
+    shares = scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
+    matches = scores.amax(dim=-1).mean(dim=(1, 2))
+    return Looks(shares, matches.masked_fill(~valid.any(dim=1, keepdim=True), 0.0))
 
 
 def rank_keys(
@@ -292,4 +289,4 @@ def rank_keys(
     keys = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))
     if context_valid is None:
         context_valid = keys.new_ones(keys.shape[:2], dtype=torch.bool)
-    return attention_weights(attention, query[:, None], keys, context_valid)[:, 0]
+    return attention_looks(attention, query[:, None], keys, context_valid).shares[:, 0]

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from timevlm.errors import ModelError
 from timevlm.llm.attention import (
-    QueryKeyValue,
+    Looks,
     VideoWindow,
-    attention_weights,
-    best_match,
+    attention_looks,
     rank_keys,
 )
 from timevlm.llm.blocks import Backbone
@@ -263,29 +262,17 @@ class HybridLM(nn.Module):
             x, layers[i] = self.backbone.layers[i](x, layers[i], lengths)
         return x, layers, deep
 
-    def video_looks(self, out: TextOutput) -> Tensor | None:
-        """How much text attends to vision tokens in the pointing layer, (B, L, K).
+    def video_looks(self, out: TextOutput) -> Looks | None:
+        """What text looks at in the pointing layer, vision tokens in the order of `state.marks`.
 
-        The mean over heads of the softmax over them alone, in the order of `out.state.marks`; None
-        where none is marked. `out` is from `read_prompt` or `read_text`.
+        None where none is marked. `out` is from `read_prompt` or `read_text`.
         """
-        if out.state.marks is None or not out.state.marks.shape[1]:
+        state, block = out.state, self.backbone.layers[self.config.pointing_layer]
+        if state.marks is None or not state.marks.shape[1]:
             return None
-        return attention_weights(*self._looking(out))
-
-    def video_matches(self, out: TextOutput) -> Tensor:
-        """How well text matches the vision token that it looks at most, (B, L); see `best_match`.
-
-        Looks are shared out even where nothing fits: this tells whether anything does.
-        """
-        return best_match(*self._looking(out))
-
-    def _looking(self, out: TextOutput) -> tuple[QueryKeyValue, Tensor, Tensor, Tensor]:
-        """The pointing layer's attention, what looks, the keys that are marked, and which count."""
-        block = self.backbone.layers[self.config.pointing_layer]
-        keys = self._marked_keys_values(out.state)[:, :, 0]
-        is_there = valid_mask(out.state.num_marks, keys.shape[1])
-        return block.mixer, block.norm(out.deep), keys, is_there
+        keys = self._marked_keys_values(state)[:, :, 0]
+        is_there = valid_mask(state.num_marks, keys.shape[1])
+        return attention_looks(block.mixer, block.norm(out.deep), keys, is_there)
 
     def video_values(self, state: HybridState) -> Tensor:
         """What the pointing layer hands on of the vision tokens that are marked: (B, K, V).

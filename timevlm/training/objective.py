@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from timevlm.llm.attention import Looks
 from timevlm.llm.config import MLP, HybridConfig
 from timevlm.llm.state import HybridState, compact_rows
 from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
@@ -162,12 +163,12 @@ class AnswerObjective(nn.Module):
 
     def _told(
         self,
-        looks: Tensor | None,
+        looks: Looks | None,
         kept: Tensor,
         seen: tuple[Tensor, Tensor],
         phrases: PhraseTokens,
     ) -> Tensor | float:
-        """The loss of phrases in rows whose text looks (R, L, K) at kept vision tokens.
+        """The loss of phrases in rows whose text looks so at K kept vision tokens.
 
         kept (R, T) of the vision tokens whose targets (R, >= T, K) and seconds are in `seen`.
         """
@@ -176,7 +177,7 @@ class AnswerObjective(nn.Module):
         targets, seconds = (
             compact_rows(each[:, : kept.shape[1]], kept)[0][phrases.rows] for each in seen
         )
-        attention = looks[phrases.rows, phrases.places]
+        attention = looks.shares[phrases.rows, phrases.places]
         return phrase_loss(attention, targets, seconds, phrases, self.kinds)
 
 
