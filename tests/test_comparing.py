@@ -66,7 +66,7 @@ def test_words_are_compared_by_what_they_look_at(pointer, ids):
     words = timestamp_words(torch.tensor(SECONDS, dtype=torch.float64))[None]
     text, marks = (torch.tensor([ids]), torch.tensor([5])), (words, torch.tensor([3]))
     matches = torch.randn(1, 5)
-    found = pointer.compare(text, Looks(looks, matches), values, marks)
+    found = pointer.compare(text, Looks(looks, matches, values), marks)
     more, apart = slow_twin(pointer, ids, looks[0], matches[0].tolist(), values[0])
     torch.testing.assert_close(found.more[0], torch.tensor(more), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.apart[0], torch.tensor(apart), rtol=1e-4, atol=1e-5)
@@ -77,7 +77,7 @@ def test_words_are_compared_by_what_they_look_at(pointer, ids):
     more_values = torch.cat([values, torch.randn(1, 2, VALUE_SIZE)], dim=1)
     padded = torch.nn.functional.pad(words, (0, 0, 0, 2)), marks[1]
     matches = torch.nn.functional.pad(matches, (0, 2), value=9.0)
-    again = pointer.compare(longer, Looks(wider, matches), more_values, padded)
+    again = pointer.compare(longer, Looks(wider, matches, more_values), padded)
     torch.testing.assert_close(again.more, found.more)
     torch.testing.assert_close(again.apart, found.apart)
 

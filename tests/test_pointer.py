@@ -71,9 +71,10 @@ def test_without_weight_nothing_changes(pointer):
 @torch.inference_mode()
 def test_looks_are_softmax_over_what_counts():
     mixer = tiny_vlm().model.llm.backbone.layers[4].mixer
-    x, keys = torch.randn(2, 3, 32), torch.randn(2, 5, mixer.num_kv_heads, mixer.head_dim)
+    x, keys = torch.randn(2, 3, 32), torch.randn(2, 5, 2, mixer.num_kv_heads, mixer.head_dim)
     valid = torch.tensor([[True] * 5, [True, True, False, False, False]])
-    shares, matches = attention_looks(mixer, x, keys, valid)
+    shares, matches, values = attention_looks(mixer, x, keys, valid)
+    assert torch.equal(values, keys[:, :, 1].flatten(2))
     torch.testing.assert_close(shares.sum(dim=-1), torch.ones(2, 3))
     assert not shares[1, :, 2:].any()
     alone = attention_looks(mixer, x[1:], keys[1:, :2], valid[1:, :2])

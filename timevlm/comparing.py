@@ -81,16 +81,14 @@ class ComparePointer(nn.Module):
         self,
         text: tuple[Tensor, Tensor],
         looks: Looks,
-        values: Tensor,
         marks: tuple[Tensor, Tensor],
     ) -> Comparison:
         """What the words of prompts see, compared.
 
         text: ids (B, L), of which the first (B,) ask; looks: what each looks at among K vision
-        tokens, of which values (B, K, V) are handed on; marks: their times (B, K, 4), of which (B,)
-        count.
+        tokens; marks: the times (B, K, 4) of these, of which (B,) count.
         """
-        shares, matches = looks
+        shares, matches, values = looks
         measured = shares @ self.read(values.to(self.read.weight.dtype)).to(shares.dtype)
         spread = spread_of(shares, video_places(*marks).to(shares.dtype), _LEAST_SPREAD)
         ids, num_asked = text

@@ -194,8 +194,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         state = replace(state, lateness=late)
         if self.comparing is not None:
             marks = state.marks, state.num_marks
-            values = self.llm.video_values(state)
-            found = self.comparing.compare((ids, num_asked), looks, values, marks)
+            found = self.comparing.compare((ids, num_asked), looks, marks)
             state = replace(state, more=found.more, apart=found.apart)
         return replace(out, state=state)
 

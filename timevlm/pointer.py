@@ -57,13 +57,10 @@ class TimePointer(nn.Module):
         follows_pair = ((ids >= pair) & (ids < pair + KIND_SIZES[1]))[..., None]
         pairs = torch.where(follows_pair, seen[2], seen[1])
         found = (seen[0], pairs, seen[NUM_PAIRS][..., : KIND_SIZES[2]])
-        pointed = logits.clone()
         for kind, (first, size) in enumerate(zip(self.first_ids, KIND_SIZES, strict=True)):
-            own = logits[..., first : first + size]
-            raised = own + self.weight[kind] * found[kind]
-            change = own.logsumexp(dim=-1, keepdim=True) - raised.logsumexp(dim=-1, keepdim=True)
-            pointed[..., first : first + size] = raised + change
-        return pointed
+            of_kind = slice(first, first + size)
+            logits = raise_words(logits, of_kind, self.weight[kind] * found[kind])
+        return logits
 
 
 class OrderPointer(nn.Module):
@@ -143,7 +140,7 @@ def more_than_others(seen: Tensor, stands: Tensor) -> Tensor:
     return (values - mean) * asks
 
 
-def raise_words(logits: Tensor, word_ids: Sequence[int], by: Tensor) -> Tensor:
+def raise_words(logits: Tensor, word_ids: Sequence[int] | slice, by: Tensor) -> Tensor:
     """Logits (B, L, V) with N words raised by (B, L, N); these keep their probability together."""
     own = logits[..., word_ids]
     raised = own + by

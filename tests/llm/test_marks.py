@@ -62,9 +62,12 @@ def test_looks_are_the_attention_to_kept_vision_tokens(name):
         assert lm.video_looks(first) is None
         return
     parts, whole = (lm.video_looks(first), lm.video_looks(second)), lm.video_looks(together)
-    for part, found in zip(zip(*parts, strict=True), whole, strict=True):
-        torch.testing.assert_close(torch.cat(part, dim=1), found, **TOLERANCE)
-    looks = whole.shares
+    looks = torch.cat([part.shares for part in parts], dim=1)
+    torch.testing.assert_close(looks, whole.shares, **TOLERANCE)
+    matches = torch.cat([part.matches for part in parts], dim=1)
+    torch.testing.assert_close(matches, whole.matches, **TOLERANCE)
+    for part in parts:
+        torch.testing.assert_close(part.values, whole.values, **TOLERANCE)
     sizes = [torch.tensor([n]) for n in (PREFIX, VIDEO, TEXT)]
     whole_row = torch.cat([rows.prefix, rows.video, rows.text], dim=1)
     _, inputs = lm(whole_row, Spans(*sizes), torch.tensor([5]))
@@ -76,3 +79,5 @@ def test_looks_are_the_attention_to_kept_vision_tokens(name):
             block.mixer, x[:, PREFIX + num_kept + t], x[:, PREFIX : PREFIX + num_kept], None
         )
         torch.testing.assert_close(looks[:, t], expected, **TOLERANCE)
+    handed_on = lm.values_of(inputs[layer])[:, PREFIX : PREFIX + num_kept]
+    torch.testing.assert_close(whole.values, handed_on, **TOLERANCE)

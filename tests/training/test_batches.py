@@ -85,6 +85,9 @@ def test_videos_grow_from_single_scenes_to_long_ones():
         {"single_scene_share": -0.1},
         {"odd_rate_share": 2},
         {"max_frames": 0},
+        {"frame_rates": ()},
+        {"frame_rates": (1.0, 0.0)},
+        {"kind_weights": {"scene.nth": 0.0}},
     ],
 )
 def test_impossible_batches_are_refused(changes):

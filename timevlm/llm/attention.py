@@ -259,22 +259,36 @@ class Looks(NamedTuple):
 
     shares (B, L, K): how much each attends to each, mean over heads of the softmax over them alone;
     matches (B, L): mean over heads of the highest score before the softmax, which shares out as
-    much where nothing fits. Both float32, and zero without vision tokens.
+    much where nothing fits; values (B, K, V): what is handed on of each, the heads side by side.
+    Shares and matches are float32, and zero without vision tokens.
     """
 
     shares: Tensor
     matches: Tensor
+    values: Tensor
 
 
-def attention_looks(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Looks:
-    """How x (B, L, D) attends to keys (B, K, KV, head_dim), of which valid (B, K) count."""
+def attention_looks(
+    attention: QueryKeyValue, x: Tensor, keys_values: Tensor, valid: Tensor
+) -> Looks:
+    """How x (B, L, D) attends to `keys_values` of K tokens, of which valid (B, K) count."""
+    scores = _scores(attention, x, keys_values[:, :, 0], valid)
+    matches = scores.amax(dim=-1).mean(dim=(1, 2))
+    matches = matches.masked_fill(~valid.any(dim=1, keepdim=True), 0.0)
+    return Looks(_shares(scores, valid), matches, keys_values[:, :, 1].flatten(2))
+
+
+def _scores(attention: QueryKeyValue, x: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+    """Scores (B, KV, heads of each, L, K) before the softmax; the least number where not valid."""
     q = attention.queries(x).unflatten(1, (attention.num_kv_heads, -1))
     scores = torch.einsum("bkgld,btkd->bkglt", q.float(), keys.float())
     scores = scores * attention.head_dim**-0.5
-    scores = scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
-    shares = scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
-    matches = scores.amax(dim=-1).mean(dim=(1, 2))
-    return Looks(shares, matches.masked_fill(~valid.any(dim=1, keepdim=True), 0.0))
+    return scores.masked_fill(~valid[:, None, None, None], torch.finfo(scores.dtype).min)
+
+
+def _shares(scores: Tensor, valid: Tensor) -> Tensor:
+    """Mean over heads of the softmax, (B, L, K)."""
+    return scores.softmax(dim=-1).mean(dim=(1, 2)) * valid[:, None]
 
 
 def rank_keys(
@@ -289,4 +303,5 @@ def rank_keys(
     keys = attention.k_proj(context).unflatten(-1, (attention.num_kv_heads, attention.head_dim))
     if context_valid is None:
         context_valid = keys.new_ones(keys.shape[:2], dtype=torch.bool)
-    return attention_looks(attention, query[:, None], keys, context_valid).shares[:, 0]
+    scores = _scores(attention, query[:, None], keys, context_valid)
+    return _shares(scores, context_valid)[:, 0]

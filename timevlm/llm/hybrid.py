@@ -270,27 +270,17 @@ class HybridLM(nn.Module):
         state, block = out.state, self.backbone.layers[self.config.pointing_layer]
         if state.marks is None or not state.marks.shape[1]:
             return None
-        keys = self._marked_keys_values(state)[:, :, 0]
-        is_there = valid_mask(state.num_marks, keys.shape[1])
-        return attention_looks(block.mixer, block.norm(out.deep), keys, is_there)
-
-    def video_values(self, state: HybridState) -> Tensor:
-        """What the pointing layer hands on of the vision tokens that are marked: (B, K, V).
-
-        The values of its key-value heads side by side, of tokens in the order of `state.marks`.
-        """
-        return self._marked_keys_values(state)[:, :, 1].flatten(2)
-
-    def values_of(self, x: Tensor) -> Tensor:
-        """The same for any tokens (B, L, D) that come to the pointing layer: (B, L, V)."""
-        block = self.backbone.layers[self.config.pointing_layer]
-        return block.mixer.v_proj(block.norm(x))
-
-    def _marked_keys_values(self, state: HybridState) -> Tensor:
         keys_values, valid = state.layers[self.config.pointing_layer].store.merged()
         if valid is not None:
             keys_values, _ = compact_rows(keys_values, valid)
-        return _part(keys_values, state.num_prefix, state.marks.shape[1])
+        keys_values = _part(keys_values, state.num_prefix, state.marks.shape[1])
+        is_there = valid_mask(state.num_marks, keys_values.shape[1])
+        return attention_looks(block.mixer, block.norm(out.deep), keys_values, is_there)
+
+    def values_of(self, x: Tensor) -> Tensor:
+        """`Looks.values` of any tokens (B, L, D) that come to the pointing layer: (B, L, V)."""
+        block = self.backbone.layers[self.config.pointing_layer]
+        return block.mixer.v_proj(block.norm(x))
 
     def _drop_uniformly(
         self,

@@ -95,18 +95,8 @@ def _is_table(name: str) -> bool:
 
     The projector counts as one: it writes word vectors, many times longer than Muon's steps.
     """
-    return any(
-        part in name
-        for part in (
-            "embed",
-            "lm_head",
-            "head.weight",
-            "projector",
-            "places",
-            "times",
-            "comparing.",
-        )
-    )
+    tables = ("embed", "lm_head", "head.weight", "projector", "places", "times", "comparing.")
+    return any(part in name for part in tables)
 
 
 # (until this share of the time, at most so many scenes, times as many videos)
