@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +108,9 @@ class Meteor:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                # What it no longer reads is written on closing: it has been said that it stopped.
+                with suppress(BrokenPipeError):
+                    stream.close()
 
     def __call__(
         self, hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]

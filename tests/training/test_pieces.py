@@ -6,8 +6,9 @@ import torch
 from tests.helpers import batch_tensors, tiny_processor
 from timevlm.errors import InputError
 from timevlm.training.batches import Batch, BatchConfig, make_batch, sample_videos
+from timevlm.training.kinds import FULL
 from timevlm.training.labels import patch_labels
-from timevlm.training.pieces import Piece, Pieces, draw_frames, prepare_piece
+from timevlm.training.pieces import Piece, Pieces, draw_frames, prepare_piece, shows_text
 
 CONFIG = BatchConfig(num_videos=2, turns_per_video=4, max_frames=6)
 GRID = 2
@@ -41,10 +42,16 @@ def test_a_piece_is_the_batch_of_the_step():
 
 def test_frames_are_drawn_in_order_from_several_videos():
     drawn = draw_frames(5, 96)
-    assert len(drawn) == len({sample.spec.seed for sample in drawn}) == 6
+    assert len(drawn) == len({sample.spec.seed for sample in drawn}) == 12
     for sample in drawn:
-        assert len(sample.seconds) <= 16
+        assert len(sample.seconds) <= 8
         assert (sample.seconds.diff() > 0).all()
+
+
+def test_frames_with_a_text_are_preferred():
+    drawn = draw_frames(5, 96, FULL)
+    with_text = [sum(shows_text(s.spec, t) for t in s.seconds.tolist()) for s in drawn]
+    assert sum(with_text) > 0.25 * sum(len(sample.seconds) for sample in drawn)  # not an eighth
 
 
 @pytest.mark.slow

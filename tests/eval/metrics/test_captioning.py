@@ -184,6 +184,14 @@ def test_meteor_that_prints_a_comma_stops_or_sleeps_is_an_error():
         meteor([["a"]], [[["a"]]])
 
 
+def test_closing_a_meteor_that_never_read_its_lines_is_quiet():
+    meteor = Meteor([sys.executable, "-c", "pass"])
+    meteor._process.wait()
+    meteor._process.stdin.write("a line that nobody reads")  # stays in the buffer until it closes
+    meteor.close()
+    assert meteor._process.stdin.closed
+
+
 def test_what_meteor_lacks_is_named(monkeypatch):
     monkeypatch.setattr("eval.metrics.meteor.PACKAGE", "no_such_package")
     with pytest.raises(MeteorError, match=r'pip install "timevlm\[meteor\]"'):
