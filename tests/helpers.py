@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from timevlm.api import TimeVLM
 from timevlm.configuration import TimeVLMConfig
 from timevlm.llm import HybridConfig, HybridLM
-from timevlm.model import TimeVLMForConditionalGeneration
+from timevlm.llm.state import HybridState
+from timevlm.model import IGNORE_INDEX, TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.captioning import CAPTION_PROMPT
@@ -109,6 +110,28 @@ def tiny_model(
     """A whole model with random weights; two tokens a frame."""
     model = TimeVLMForConditionalGeneration(tiny_config(transv, **changes))
     return randomize(model, seed).eval()
+
+
+def answer_both_ways(
+    model: TimeVLMForConditionalGeneration, question: str, answer: str
+) -> tuple[HybridState, Tensor, Tensor]:
+    """The state after a question about six frames, and the answer's logits step by step and whole.
+
+    Those of both are (1, 1 + tokens of the answer, V) and should be equal.
+    """
+    processor, seconds = tiny_processor(), torch.arange(6.0)
+    before = [*processor.prefix_ids(), *processor.video_ids(seconds.tolist())[0]]
+    before += processor.prompt_ids(question)
+    ids = processor.answer_ids(answer)
+    video = {"pixel_values_videos": random_pixels(6), "frame_seconds": seconds}
+    asked = out = model(input_ids=torch.tensor([before]), **video)
+    steps = [out.logits]
+    for token in ids:
+        out = model(input_ids=torch.tensor([[token]]), state=out.state)
+        steps.append(out.logits)
+    labels = torch.tensor([[IGNORE_INDEX] * len(before) + ids])
+    whole = model(input_ids=torch.tensor([before + ids]), labels=labels, **video)
+    return asked.state, torch.cat(steps, dim=1), whole.logits
 
 
 def tiny_vlm(name: str = "tiny", seed: int = 0) -> TimeVLM:

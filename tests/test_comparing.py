@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.helpers import random_pixels, tiny_config, tiny_model, tiny_processor
+from tests.helpers import answer_both_ways, tiny_config, tiny_model, tiny_processor
 from timevlm.comparing import COMPARED, MEASURES, ComparePointer, Comparison, LengthPointer
 from timevlm.errors import ModelError
 from timevlm.llm.attention import Looks
-from timevlm.model import IGNORE_INDEX
 from timevlm.vision.times import timestamp_words
 
 NAMED, SIDES = [11, 7, 30], [20, 21, 22, 23]
@@ -124,23 +123,12 @@ def test_an_answer_knows_what_its_question_compared():
     model = tiny_model(side_token_ids=sides)
     model.comparing.weight.normal_()
     model.comparing.side_weight.normal_()
-    frames, seconds = random_pixels(6), torch.arange(6.0)
-    ids, _ = processor.video_ids(seconds.tolist())
-    prompt = processor.prompt_ids("Which comes first, the red circle or the blue star?")
-    answer = processor.answer_ids("the blue star")
-    before = [*processor.prefix_ids(), *ids, *prompt]
-    video = {"pixel_values_videos": frames, "frame_seconds": seconds}
-    out = model(input_ids=torch.tensor([before]), **video)
-    steps = [out.logits]
-    for token in answer:
-        out = model(input_ids=torch.tensor([[token]]), state=out.state)
-        steps.append(out.logits)
-    labels = torch.tensor([[IGNORE_INDEX] * len(before) + answer])
-    whole = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole.logits, rtol=1e-4, atol=1e-4)
+    asked = "Which comes first, the red circle or the blue star?", "the blue star"
+    _, steps, whole = answer_both_ways(model, *asked)
+    torch.testing.assert_close(steps, whole, rtol=1e-4, atol=1e-4)
     model.comparing.weight.zero_()
-    without = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
-    assert not torch.allclose(without.logits, whole.logits, atol=1e-3)
+    _, _, without = answer_both_ways(model, *asked)
+    assert not torch.allclose(without, whole, atol=1e-3)
 
 
 def test_sides_must_be_four_of_a_model_that_knows_names():

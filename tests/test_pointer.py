@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from tests.helpers import random_pixels, tiny_config, tiny_vlm
+from tests.helpers import answer_both_ways, tiny_config, tiny_model, tiny_vlm
 from timevlm.errors import ModelError
 from timevlm.llm.attention import attention_looks
-from timevlm.model import IGNORE_INDEX
 from timevlm.pointer import KIND_SIZES, NEAR, ORDER_GAIN, OrderPointer, TimePointer
 from timevlm.vision.times import NONE, timestamp_words, written_seconds
 
@@ -164,26 +163,11 @@ def test_later_things_are_raised_and_named_words_keep_their_probability():
 
 @torch.inference_mode()
 def test_an_answer_knows_the_order_that_its_question_found():
-    vlm = tiny_vlm()
-    model, processor = vlm.model, vlm.processor
-    frames = random_pixels(6)
-    seconds = torch.arange(6.0)
-    ids, _ = processor.video_ids(seconds.tolist())
-    prompt = processor.prompt_ids("Which comes first, the red circle or the blue star?")
-    answer = processor.answer_ids("the blue star")
-    before = [*processor.prefix_ids(), *ids, *prompt]
-    video = {"pixel_values_videos": frames, "frame_seconds": seconds}
-    asked = model(input_ids=torch.tensor([before]), **video)
-    assert int((asked.state.lateness != 0).sum()) == 4
-    steps, state = [asked.logits], asked.state
-    for token in answer:
-        out = model(input_ids=torch.tensor([[token]]), state=state)
-        steps.append(out.logits)
-        state = out.state
-    labels = torch.tensor([[IGNORE_INDEX] * len(before) + answer])
-    whole = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole.logits, rtol=1e-4, atol=1e-4)
-    with torch.no_grad():
-        model.order.weight.zero_()
-    without = model(input_ids=torch.tensor([before + answer]), labels=labels, **video)
-    assert not torch.allclose(without.logits, whole.logits, atol=1e-3)
+    model = tiny_model()
+    asked = "Which comes first, the red circle or the blue star?", "the blue star"
+    state, steps, whole = answer_both_ways(model, *asked)
+    assert int((state.lateness != 0).sum()) == 4
+    torch.testing.assert_close(steps, whole, rtol=1e-4, atol=1e-4)
+    model.order.weight.zero_()
+    _, _, without = answer_both_ways(model, *asked)
+    assert not torch.allclose(without, whole, atol=1e-3)

@@ -69,11 +69,22 @@ def test_features_are_kept_where_nothing_is_written():
     model, _ = build_nano(level="full")
     objective = PatchObjective(model, FULL, keep=1.0)
     pixels, labels = labelled_frames(model, 0, num_frames=16, kinds=FULL)
-    assert 0 < int(objective._written(labels.texts).sum()) < labels.texts[..., 0].numel()
+    written = objective._written(labels.texts)
+    assert 0 < int(written.sum()) < written.numel()
     before = model.vision(pixels)
-    assert float(objective._moved(before, pixels, labels.texts).detach()) == 0.0
-    moved = before + objective._written(labels.texts)[..., None]
-    assert float(objective._moved(moved, pixels, labels.texts).detach()) == 0.0
-    assert float(objective._moved(before + 1.0, pixels, labels.texts).detach()) > 0.1
+    assert float(objective._moved(before, pixels, ~written).detach()) == 0.0
+    moved = before + written[..., None]
+    assert float(objective._moved(moved, pixels, ~written).detach()) == 0.0
+    assert float(objective._moved(before + 1.0, pixels, ~written).detach()) > 0.1
     # The copy that features are kept near to is not trained.
     assert len(list(objective.parameters())) == len(list(model.vision.parameters())) + 2
+
+
+def test_frames_without_a_text_are_no_hole_in_the_log():
+    torch.manual_seed(0)
+    model, _ = build_nano(level="full")
+    pixels, labels = labelled_frames(model, 0, num_frames=16, kinds=FULL)
+    bare = torch.tensor([len(names) for names in FULL.texts]).expand_as(labels.texts)
+    loss, right = PatchObjective(model, FULL, keep=1.0)(pixels, labels._replace(texts=bare))
+    assert torch.isfinite(loss)
+    assert float(right["text_accuracy"]) == 0.0

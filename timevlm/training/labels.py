@@ -225,16 +225,16 @@ def _still_classes(scene: FullScene) -> list[list[int]]:
 
 def _speeds(scenes: Sequence[FullScene], index: Tensor, seconds: Tensor) -> Tensor:
     """How fast each object of each frame's scene is under way, 0 for none and at rest."""
-    still = [(0.0, 0.0, 0.0)]
+    at_rest = (0.0, 0.0, 0.0)
     rows = []
     for scene in scenes:
         moving = [
             (item.motion_start_seconds, item.motion_end_seconds, speed(item))
             if item.motion in TRAVELLING
-            else still[0]
+            else at_rest
             for item in scene.objects
         ]
-        rows.append(moving + still * (MAX_OBJECTS_FULL + 1 - len(moving)))
+        rows.append(moving + [at_rest] * (MAX_OBJECTS_FULL + 1 - len(moving)))
     start, end, fast = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
     under_way = (seconds[:, None] >= start) & (seconds[:, None] < end)
     return torch.where(under_way, fast, 0.0).float()

@@ -64,16 +64,16 @@ class PatchObjective(nn.Module):
         text_logits = parts[self.num_objects :]
         for logits, classes in zip(text_logits, labels.texts.unbind(-1), strict=False):
             loss = loss + _weighted(logits, classes, _half_to(classes < logits.shape[-1] - 1))
+        written = self._written(labels.texts)
         if self.keep:
-            loss = loss + self.keep * self._moved(features, pixels, labels.texts)
+            loss = loss + self.keep * self._moved(features, pixels, ~written)
         right = {
-            "shape_accuracy": (shape_logits.argmax(-1) == shapes)[on_object].float().mean(),
-            "colour_accuracy": (colour_logits.argmax(-1) == colours)[on_object].float().mean(),
+            "shape_accuracy": _mean_of(shape_logits.argmax(-1) == shapes, on_object),
+            "colour_accuracy": _mean_of(colour_logits.argmax(-1) == colours, on_object),
         }
         if text_logits:
             read = torch.stack([logits.argmax(-1) for logits in text_logits], dim=-1)
-            right["text_accuracy"] = (read == labels.texts).all(-1)[self._written(labels.texts)]
-            right["text_accuracy"] = right["text_accuracy"].float().mean()
+            right["text_accuracy"] = _mean_of((read == labels.texts).all(dim=-1), written)
         return loss, right
 
     def _written(self, texts: Tensor) -> Tensor:
@@ -81,13 +81,12 @@ class PatchObjective(nn.Module):
         nothing = texts.new_tensor([size - 1 for size in self.sizes[self.num_objects :]])
         return (texts[..., : len(nothing)] != nothing).any(dim=-1)
 
-    def _moved(self, features: Tensor, pixels: Tensor, texts: Tensor) -> Tensor:
-        """How far features (N, T, C) are from those before, in shares of their variance."""
+    def _moved(self, features: Tensor, pixels: Tensor, chosen: Tensor) -> Tensor:
+        """How far chosen features (N, T, C) are from those before, in shares of their variance."""
         with torch.no_grad():
             before = self._before[0](pixels)
             variance = before.var(dim=(0, 1)).mean()
-        plain = ~self._written(texts)
-        return _mean_of((features - before).square().mean(dim=-1), plain) / variance
+        return _mean_of((features - before).square().mean(dim=-1), chosen) / variance
 
 
 def _half_to(shown: Tensor) -> Tensor:
@@ -165,13 +164,14 @@ class AlignObjective(nn.Module):
         written, is_written = self._texts(labels.texts, words, length)
         said = self.projector(patches)
         error = (said - target - written).square().mean(dim=-1)
-        weight = torch.where(on_object[..., 0] | is_written, 1.0, 0.2)
-        loss = (error * weight).sum() / weight.sum()
         if self.keep:
             with torch.no_grad():
                 before = self._before[0](patches)
             moved = (said - before).square().mean(dim=-1)
             loss = _mean_of(error, is_written) + self.keep * _mean_of(moved, ~is_written)
+        else:
+            weight = torch.where(on_object[..., 0] | is_written, 1.0, 0.2)
+            loss = (error * weight).sum() / weight.sum()
         return loss * words.shape[1] / length.square()
 
     def _texts(self, texts: Tensor, words: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
