@@ -7,7 +7,7 @@ import torch
 
 from tests.training.test_tracks import looks_of
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.training.kinds import FULL
+from timevlm.training.kinds import BASIC, FULL
 from timevlm.training.lookups import lookups_of
 from timevlm.training.tracks import lookup_loss
 from timevlm.training.turns import Turn, make_turns
@@ -84,6 +84,12 @@ def test_rows_about_everything_want_even_attention_on_the_objects(family):
     assert loss_of(rings, torch.tensor([[0.5, 0.5, 0.0, 0.0]])) == pytest.approx(0.0, abs=1e-5)
     nowhere = Turn(family=family, prompt="p", answer="a", spans=((5.0, 6.0),))
     assert loss_of(nowhere) == 0.0
+
+
+def test_how_long_something_lasts_needs_all_that_shows_it():
+    turn = Turn(family="duration", prompt="How long is the ring in view?", answer="two seconds")
+    assert lookups_of([turn], FULL).every.tolist() == [True]
+    assert lookups_of([turn], BASIC).every.tolist() == [False]
 
 
 def test_looks_are_named_in_the_words_of_the_level():

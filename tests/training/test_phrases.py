@@ -1,5 +1,7 @@
 """Words of captions know which object, in which scene, they tell of."""
 
+import math
+
 import pytest
 import torch
 
@@ -121,3 +123,23 @@ def test_questions_of_order_are_in_a_batch():
     assert len(batch.asked.rows) >= 4
     assert set(batch.text_ids[batch.asked.rows, batch.asked.places].tolist()) <= set(named)
     assert bool((batch.asked.places <= batch.rank_index[batch.asked.rows]).all())
+
+
+def test_questions_of_lengths_want_even_looks():
+    processor = build_processor()
+    ids = processor.prompt_ids("Which is longer in view, the ring or the star?")
+    found = asked_phrases(ids, named_token_ids(processor, BASIC), [(0.0, 9.0)], evenly=True)
+    ring = [phrase for phrase in found if phrase.looks[SHAPES.index("ring")]]
+    asked = phrase_tokens([(0, 0, phrase) for phrase in ring], BASIC)
+    assert asked.evenly.tolist() == [True]
+    assert asked.of_rows(torch.tensor([0])).evenly.tolist() == [True]
+    targets = looks_of(("red", "ring"), ("blue", "ring"), ("red", "star"), None)
+    seconds = torch.tensor([[0.0, 5.0, 5.0, 5.0]])
+
+    def loss(*attention: float) -> float:
+        return float(phrase_loss(torch.tensor([attention]), targets, seconds, asked))
+
+    assert loss(0.5, 0.5, 0.0, 0.0) == pytest.approx(0.0, abs=1e-3)
+    # All of it on the ring, but on one of its looks.
+    assert loss(1.0, 0.0, 0.0, 0.0) > loss(0.7, 0.3, 0.0, 0.0) > 0.05
+    assert loss(0.25, 0.25, 0.5, 0.0) == pytest.approx(math.log(2.0), abs=1e-2)

@@ -240,7 +240,8 @@ def encode_turns(
             phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
             if turn.family in COMPARING_FAMILIES and turn.spans:
                 prompt = rows[-1][1][: rows[-1][2]]
-                words = asked_phrases(prompt, named_ids, turn.spans)
+                evenly = turn.family in config.kinds.every_token_families
+                words = asked_phrases(prompt, named_ids, turn.spans, evenly)
                 named += [(len(rows) - 1, 0, phrase) for phrase in words]
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])

@@ -41,8 +41,9 @@ class Kinds:
     texts: tuple[tuple[str, ...], ...]
     sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
     numbers: tuple[str, ...]  # of seconds that something may last: zero, one, two and so on
-    # Families that are about all objects: none of them may be dropped before the answer.
-    every_object_families: frozenset[str]
+    # Families that are about all of what they ask for, and not about any of it: none of it may be
+    # dropped before the answer. How long something is in view shows in all of its tokens.
+    every_token_families: frozenset[str]
 
     @property
     def has_patterns(self) -> bool:
@@ -97,7 +98,7 @@ BASIC = Kinds(
     texts=(),
     sides=(),
     numbers=(),
-    every_object_families=frozenset({"caption", "count"}),
+    every_token_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
     level="full",
@@ -113,7 +114,7 @@ FULL = Kinds(
     texts=(full.OVERLAY_WORDS, tuple("123456789"), tuple("0123456789")),
     sides=full_wording.WHERE,
     numbers=full.NUMBERS,
-    every_object_families=BASIC.every_object_families,
+    every_token_families=BASIC.every_token_families | {"duration"},
 )
 
 

@@ -24,7 +24,7 @@ class Lookups(TensorFields):
 
     spans (R, S, 2) in seconds, ends included, padded with spans that nothing is in; looks
     (R, shapes + colours) bool: those that a turn's text names; every (R,) bool: whether it needs
-    all such objects, such as a caption, and not one in each span.
+    all tokens of such objects, such as a caption, and not one in each span.
     """
 
     spans: Tensor
@@ -44,5 +44,5 @@ def lookups_of(turns: Sequence[Turn], kinds: Kinds = BASIC) -> Lookups:
     return Lookups(
         spans=spans,
         looks=torch.tensor([kinds.looks_named(f"{t.prompt} {t.answer}") for t in turns]),
-        every=torch.tensor([t.family in kinds.every_object_families for t in turns]),
+        every=torch.tensor([t.family in kinds.every_token_families for t in turns]),
     )

@@ -31,7 +31,8 @@ class Phrase:
     `first` to `last` are the tokens that look: in an answer those whose next token is a word of the
     phrase, in a question the words themselves; `looks`
     which shapes and colours the object has; it is told of in the scene of the frames from
-    `start_seconds` to `end_seconds`.
+    `start_seconds` to `end_seconds`; `evenly`, if all of what is shown of it has to be looked at
+    alike, and not any of it.
     """
 
     first: int
@@ -39,6 +40,7 @@ class Phrase:
     looks: tuple[bool, ...]
     start_seconds: float
     end_seconds: float
+    evenly: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +48,24 @@ class PhraseTokens(TensorFields):
     """P tokens of a batch's texts, each about to say a word of a phrase.
 
     rows (P,) and places (P,) of the tokens; looks (P, shapes + colours) bool; spans (P, 2) in
-    seconds.
+    seconds; evenly (P,) bool.
     """
 
     rows: Tensor
     places: Tensor
     looks: Tensor
     spans: Tensor
+    evenly: Tensor
 
     def of_rows(self, rows: Tensor) -> "PhraseTokens":
         """The tokens of the rows (N,), each with its row's place among them."""
         found, place = (self.rows[:, None] == rows).nonzero(as_tuple=True)
         return PhraseTokens(
-            rows=place, places=self.places[found], looks=self.looks[found], spans=self.spans[found]
+            rows=place,
+            places=self.places[found],
+            looks=self.looks[found],
+            spans=self.spans[found],
+            evenly=self.evenly[found],
         )
 
 
@@ -109,7 +116,10 @@ def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) ->
 
 
 def asked_phrases(
-    ids: Sequence[int], named_ids: Sequence[int], spans: Sequence[tuple[float, float]]
+    ids: Sequence[int],
+    named_ids: Sequence[int],
+    spans: Sequence[tuple[float, float]],
+    evenly: bool = False,
 ) -> list[Phrase]:
     """The words of a question that name things which are shown in these spans, each a phrase.
 
@@ -131,6 +141,7 @@ def asked_phrases(
             looks=looks,
             start_seconds=min(start for start, _ in spans),
             end_seconds=max(end for _, end in spans),
+            evenly=evenly,
         )
     return list(found.values())
 
@@ -151,6 +162,7 @@ def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> P
         places=torch.tensor([place for _, place, _ in tokens], dtype=torch.long),
         looks=looks,
         spans=torch.tensor(spans, dtype=torch.float32).reshape(-1, 2),
+        evenly=torch.tensor([phrase.evenly for _, _, phrase in tokens], dtype=torch.bool),
     )
 
 

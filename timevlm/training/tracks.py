@@ -151,10 +151,14 @@ def lookup_loss(
     shown = wanted.amax(dim=2) > MIN_SHOWN
     found = -((ranking[:, None] * wanted).sum(dim=2) + 1e-4).log()
     one = (found * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-    whole = wanted.amax(dim=1)
-    even = whole / whole.sum(dim=1, keepdim=True).clamp(min=1e-6)
-    missed = (even * ((even + 1e-4).log() - (ranking + 1e-4).log())).sum(dim=1)
+    missed = _unevenness(ranking, wanted.amax(dim=1))
     return torch.where(asked.every, missed * shown.any(dim=1), one).sum()
+
+
+def _unevenness(attention: Tensor, wanted: Tensor) -> Tensor:
+    """How far attention (R, T) is from even over what is wanted (R, T): Kullback-Leibler, (R,)."""
+    even = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return (even * ((even + 1e-4).log() - (attention + 1e-4).log())).sum(dim=1)
 
 
 def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tensor:
@@ -188,16 +192,16 @@ def phrase_loss(
 
     attention (P, T) from each of the P tokens of `asked` to kept vision tokens; targets (P, T, K)
     and seconds (P, T) of those. The object has to look as told and to be in the scene told of; a
-    token that tells a time wants any token of that frame. What no vision token shows counts
-    nothing.
+    token that tells a time wants any token of that frame; one that is to look evenly counts how far
+    it is from that, as in `lookup_loss`. What no vision token shows counts nothing.
     """
     named = asked.looks.any(dim=1, keepdim=True)
     looks = wanted_tokens(targets, asked.looks, kinds)
     wanted = torch.where(named, looks, of_frames(targets, kinds))
     wanted = wanted * inside_spans(seconds, asked.spans)
     shown = wanted.amax(dim=1) > MIN_SHOWN
-    found = (attention * wanted).sum(dim=1)
-    return -((found + 1e-4).log() * shown).sum()
+    found = -((attention * wanted).sum(dim=1) + 1e-4).log()
+    return (torch.where(asked.evenly, _unevenness(attention, wanted), found) * shown).sum()
 
 
 def drop_as_read(x: Tensor, lengths: Tensor, transv: Sequence[TransV]) -> Tensor:
