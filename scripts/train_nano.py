@@ -57,6 +57,7 @@ def main() -> int:
             single_scene_share=args.single_scene_share,
             odd_rate_share=args.odd_rate_share,
             late_clock_share=args.late_clock_share,
+            footage_share=args.footage_share,
             frame_rates=tuple(args.frame_rates),
             first_seed=args.first_seed,
             kind_weights=None if args.focus is None else _weak_kinds(args.focus),
@@ -191,6 +192,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         help="of the videos, cut down to one scene: most of the world's have a cut",
+    )
+    parser.add_argument(
+        "--footage-share",
+        type=float,
+        default=0.0,
+        help="of the videos of level full, that look like film and have no objects",
     )
     parser.add_argument(
         "--frame-rates",

@@ -84,6 +84,7 @@ def test_videos_grow_from_single_scenes_to_long_ones():
         {"long_share": 1.5},
         {"single_scene_share": -0.1},
         {"odd_rate_share": 2},
+        {"level": "full", "footage_share": -0.5},
         {"max_frames": 0},
         {"frame_rates": ()},
         {"frame_rates": (1.0, 0.0)},

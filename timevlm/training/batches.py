@@ -17,6 +17,7 @@ from torch import Tensor
 from timevlm.errors import InputError
 from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
+from timevlm.synth.full.footage import sample_footage
 from timevlm.synth.long import MIN_SECONDS, sample_long_video
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
@@ -63,6 +64,7 @@ class BatchConfig:
     history_share: float = 0.15  # rows that stand after an earlier turn
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
+    footage_share: float = 0.0  # of level "full": videos that look like film, without objects
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
     # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
     kind_weights: Mapping[str, float] | None = None
@@ -74,12 +76,15 @@ class BatchConfig:
                 f"{self.num_videos} videos of at most {self.max_frames} frames with "
                 f"{self.turns_per_video} questions make no batch; give at least 1 of each"
             )
-        for name in ("long_share", "single_scene_share", "odd_rate_share", "late_clock_share"):
+        shares = ("long_share", "single_scene_share", "odd_rate_share", "late_clock_share")
+        for name in (*shares, "footage_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
         for kind, weight in (self.kind_weights or {}).items():
             if weight <= 0:
                 raise InputError(f"weight {weight} of {kind} questions must be above 0")
+        if self.footage_share and self.level != "full":
+            raise InputError(f"footage is of level full, not {self.level}; set its share to 0")
         if not self.frame_rates or min(self.frame_rates) <= 0:
             raise InputError(f"frame rates {list(self.frame_rates)} must be one or more above 0")
 
@@ -165,7 +170,10 @@ def _sample_frames(
         num_seconds = max(MIN_SECONDS, round(num_frames / rate))
         spec = sample_long_video(seed, num_seconds, split=split, level=config.level)
         return spec, frame_seconds(spec, rate)[:num_frames]
-    spec = sample_video(seed, split=split, level=config.level)
+    if config.footage_share and rng.random() < config.footage_share:
+        spec = sample_footage(seed, split)
+    else:
+        spec = sample_video(seed, split=split, level=config.level)
     max_scenes = config.max_scenes
     if config.single_scene_share and rng.random() < config.single_scene_share:
         max_scenes = 1

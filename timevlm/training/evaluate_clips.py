@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from timevlm.api import TimeVLM
 from timevlm.errors import InputError
@@ -21,6 +20,7 @@ from timevlm.memory import VideoMemory
 from timevlm.tasks.text import normalize_answer
 from timevlm.training.evaluate_scores import calibration, interval_iou
 from timevlm.training.main_colour import COLOURS, main_colour
+from timevlm.training.picture_light import LIGHT_CHOICES, light_change
 from timevlm.video.frames import FrameBatch
 from timevlm.video.reader import open_video
 from timevlm.video.tensor_frames import TensorFrames
@@ -31,15 +31,9 @@ CAMERA_QUESTION = "Does the camera move?"
 STILL_QUERY = "nothing moves"
 COLOUR_QUESTION = "What is the main colour of the video?"
 LIGHT_QUESTION = "What happens to the light in the video?"
-LIGHT_CHOICES = ("gets brighter", "gets darker", "stays the same")
 YES_NO = ("yes", "no")
 
 CUT_TOLERANCE_SECONDS = 0.5
-# The light of the last seconds beside that of the first: it changed if the ratio and the difference
-# (levels of 0..255) are at least this.
-MIN_LIGHT_RATIO = 1.25
-MIN_LIGHT_LEVELS = 10.0
-_LIGHT_SECONDS = 1.5
 _NUM_CHOICES = 4
 
 
@@ -226,16 +220,6 @@ def matched_cuts(told: Sequence[float], true: Sequence[float]) -> int:
         else:
             j += 1
     return matched
-
-
-def light_change(pixels: Tensor, seconds: Tensor) -> str:
-    """One of `LIGHT_CHOICES`, from the mean levels of the first and the last 1.5 seconds."""
-    first = float(pixels[seconds <= seconds[0] + _LIGHT_SECONDS].float().mean())
-    last = float(pixels[seconds >= seconds[-1] - _LIGHT_SECONDS].float().mean())
-    high, low = max(first, last), min(first, last)
-    if high < MIN_LIGHT_RATIO * low or high - low < MIN_LIGHT_LEVELS:
-        return LIGHT_CHOICES[2]
-    return LIGHT_CHOICES[0] if last > first else LIGHT_CHOICES[1]
 
 
 def _read(vlm: TimeVLM, path: Path, fps: float, max_frames: int) -> Iterator[FrameBatch]:

@@ -29,7 +29,7 @@ LIGHT_WORDINGS = (
 # Of the videos of which it is so, as many are asked as make both answers about as common.
 _CUT_SHARE = {True: 0.65, False: 1.0}
 _CAMERA_SHARE = {True: 0.5, False: 1.0}
-_STEADY_LIGHT_SHARE = 0.2
+_STEADY_LIGHT_SHARE = 0.5
 
 
 def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
@@ -41,11 +41,11 @@ def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
     if rng.random() < _CUT_SHARE[bool(cuts)]:
         slots = {"a_transition": an(TRANSITIONS["cut"])}
         text = draw_wording(rng, QUESTION_WORDINGS, "transition.any", spec.split, slots)
-        found.append(_question("picture cut", text, _yes_no(cuts), cuts or whole))
+        found.append(picture_question("picture cut", text, _yes_no(cuts), cuts or whole))
     moves = _camera_spans(spec)
     if rng.random() < _CAMERA_SHARE[bool(moves)]:
         text = rng.choice(CAMERA_WORDINGS)
-        found.append(_question("picture camera", text, _yes_no(moves), moves or whole))
+        found.append(picture_question("picture camera", text, _yes_no(moves), moves or whole))
     if len(spec.scenes) == 1:
         found += _light_questions(spec.scenes[0], rng, whole)
     return found
@@ -57,14 +57,15 @@ def _light_questions(scene: FullScene, rng: random.Random, whole: Sequence[Span]
         return []
     answer = LIGHT_STEADY if light is None else LIGHT_CHANGES[light.kind]
     spans = whole if light is None else [(light.start_seconds, light.end_seconds)]
-    return [_question("picture light", rng.choice(LIGHT_WORDINGS), answer, spans)]
+    return [picture_question("picture light", rng.choice(LIGHT_WORDINGS), answer, spans)]
 
 
 def _yes_no(spans: Sequence[Span]) -> str:
     return "yes" if spans else "no"
 
 
-def _question(kind: str, text: str, answer: str, spans: Sequence[Span]) -> Question:
+def picture_question(kind: str, text: str, answer: str, spans: Sequence[Span]) -> Question:
+    """A question about the picture as a whole, without choices."""
     return Question(
         family=kind, kind=kind, text=text, answer=answer, choices=(), answer_spans=tuple(spans)
     )

@@ -15,6 +15,7 @@ from typing import Literal
 
 from timevlm.synth.captions import make_captions
 from timevlm.synth.full import wording as full_wording
+from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.grounding import make_grounding
 from timevlm.synth.long import make_needle_questions, needles
@@ -29,10 +30,11 @@ from timevlm.tasks.qa import question_prompt
 from timevlm.tasks.text import normalize_answer
 from timevlm.tasks.times import mark_times
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp, timestamp_text
+from timevlm.training.footage_turns import footage_queries, footage_questions
 from timevlm.training.main_colour import AT_WORDINGS as MAIN_COLOUR_AT_WORDINGS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 from timevlm.training.main_colour import background_colour
-from timevlm.training.picture_questions import picture_queries, picture_questions
+from timevlm.training.picture_questions import picture_queries, picture_question, picture_questions
 
 ABSENT_SHARE = 0.1  # grounding queries of level "full" about an object that is not there
 GREY_SHARE = 0.15  # of the videos of level "full" whose grey is asked for as a main colour
@@ -149,6 +151,11 @@ def make_turns(
     video with more scenes than can be counted gets turns about its needles, as many as there are.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
+    if isinstance(spec, FootageVideo):
+        questions = footage_questions(spec, rng, seed)
+        turns = [grounding_turn(*q, frame_seconds, shift) for q in footage_queries(spec, rng)]
+        turns += [question_turn(question, frame_seconds, shift) for question in questions]
+        return turns[:num_turns]
     if len(spec.scenes) > len(ORDINALS):
         return _needle_turns(spec, frame_seconds, shift, seed, num_turns)
     turns = [caption_turn(spec, frame_seconds, shift)]
@@ -193,14 +200,7 @@ def main_colour_turns(spec: FullVideo, frame_seconds: Sequence[float], shift: fl
     else:
         spans = [scenes[colour].shown]
         text = rng.choice(MAIN_COLOUR_AT_WORDINGS).format(time=f"{sum(spans[0]) / 2:.1f}s")
-    question = Question(
-        family="main colour",
-        kind="main colour",
-        text=text,
-        answer=colour,
-        choices=(),
-        answer_spans=tuple(spans),
-    )
+    question = picture_question("main colour", text, colour, spans)
     return [question_turn(question, frame_seconds, shift)]
 
 

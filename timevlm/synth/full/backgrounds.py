@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from timevlm.synth.full.motion import Views
 from timevlm.synth.spec import Background
 
 LOW, HIGH = -0.25, 1.25
@@ -29,10 +30,21 @@ def mix_textures(backgrounds: Sequence[Background], device: torch.device) -> Ten
     return textures.to(device)
 
 
-def look_at(textures: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Textures `(n, 1, t, t)` seen at world columns `x` `(n, W)` and rows `y` `(n, H)`.
+def world_axes(views: Views, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """World columns `(n, W)` and rows `(n, H)` of the pixels that a camera sees."""
+    height, width = size
+    columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width - 0.5
+    rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height - 0.5
+    zoom = views.zoom.double()[:, None]
+    x = views.x.double()[:, None] + columns / zoom
+    y = views.y.double()[:, None] + rows / zoom
+    return x.float(), y.float()
 
-    Returns `(n, 1, H, W)`.
+
+def look_at(textures: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Textures `(n, C, t, t)` seen at world columns `x` `(n, W)` and rows `y` `(n, H)`.
+
+    Returns `(n, C, H, W)`.
     """
     to_grid = 2.0 / (HIGH - LOW)
     columns = ((x - LOW) * to_grid - 1.0)[:, None, :].expand(-1, y.shape[1], -1)

@@ -118,6 +118,10 @@ class Views:
     y: Tensor
     zoom: Tensor
 
+    def select(self, rows: Tensor) -> "Views":
+        """The cameras of some frames."""
+        return Views(x=self.x[rows], y=self.y[rows], zoom=self.zoom[rows])
+
     def apply(self, poses: Poses) -> Poses:
         """Poses `(N, slots)` of the world as they lie on the picture."""
         x, y, zoom = self.x[:, None], self.y[:, None], self.zoom[:, None]
@@ -160,7 +164,7 @@ def light_gains(scenes: Sequence[FullScene], scene_index: Tensor, seconds: Tenso
 
 def screen_poses(scenes: Sequence[FullScene], scene_index: Tensor, seconds: Tensor) -> Poses:
     """Poses `(N, slots)` on the picture of the scenes' objects: what a label of a patch needs."""
-    num_slots = max((len(scene.objects) for scene in scenes), default=0)
+    num_slots = max([1, *(len(scene.objects) for scene in scenes)])  # footage has no objects
     table = torch.stack([object_table(scene.objects, num_slots) for scene in scenes])
     poses = object_poses(table[scene_index], seconds[:, None])
     return camera_views(scenes, scene_index, seconds).apply(poses)

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timevlm.synth.full.backgrounds import look_at, mix_textures
+from timevlm.synth.full.backgrounds import look_at, mix_textures, world_axes
 from timevlm.synth.full.compression import through_jpeg
 from timevlm.synth.full.font import text_mask
+from timevlm.synth.full.footage import FootagePainter
 from timevlm.synth.full.motion import (
     Poses,
     Views,
@@ -75,6 +76,7 @@ class _Layer:
     """What pictures of scenes need: all `(n,)` or `(n, slots)`, on the canvas's device."""
 
     scene_index: Tensor
+    seconds: Tensor
     views: Views
     poses: Poses
     gain: Tensor
@@ -99,6 +101,7 @@ class _Canvas:
                         zoom=torch.ones(len(scenes)))  # fmt: skip
         every = torch.arange(len(scenes), device=device)
         self.backgrounds = self._background(every, resting)
+        self.footage = FootagePainter(scenes, device)
         self.moves = torch.tensor([s.camera is not None for s in scenes])
         self.blur = torch.tensor([s.blur for s in scenes])
         self.noise_level = torch.tensor([s.noise_level for s in scenes], device=device)
@@ -141,6 +144,7 @@ class _Canvas:
         )[scene_index]
         return _Layer(
             scene_index=scene_index,
+            seconds=seconds,
             views=views,
             poses=views.apply(poses),
             gain=light_gains(self.scenes, scene_index, seconds),
@@ -153,11 +157,13 @@ class _Canvas:
         frames = self.backgrounds[index]
         moving = self.moves[layer.scene_index].nonzero().squeeze(1)
         if len(moving):
-            views = Views(
-                x=layer.views.x[moving], y=layer.views.y[moving], zoom=layer.views.zoom[moving]
-            )
             rows = moving.to(self.device)
-            frames[rows] = self._background(index[rows], views)
+            frames[rows] = self._background(index[rows], layer.views.select(moving))
+        filmed = self.footage.is_shot[layer.scene_index].nonzero().squeeze(1)
+        if len(filmed):
+            views = layer.views.select(filmed)
+            shots = (layer.scene_index[filmed], layer.seconds[filmed])
+            frames[filmed.to(self.device)] = self.footage.paint(*shots, views, self.size)
         paint_objects(frames, layer.poses)
         frames *= layer.gain.float().to(self.device).view(-1, 1, 1, 1)
         blurred = (self.blur[layer.scene_index] > 0).nonzero().squeeze(1)
@@ -176,12 +182,7 @@ class _Canvas:
 
     def _background(self, scene: Tensor, views: Views) -> Tensor:
         """Backgrounds `(n, 3, H, W)` of scenes as a camera sees them."""
-        height, width = self.size
-        columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width - 0.5
-        rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height - 0.5
-        zoom = views.zoom.double()[:, None]
-        x = (views.x.double()[:, None] + columns / zoom).float().to(self.device)
-        y = (views.y.double()[:, None] + rows / zoom).float().to(self.device)
+        x, y = (axis.to(self.device) for axis in world_axes(views, self.size))
         mix = look_at(self.textures[scene], x, y)
         first, second = self.colours[scene].unbind(1)
         return torch.lerp(first, second, mix)

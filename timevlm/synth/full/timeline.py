@@ -1,5 +1,6 @@
 """Facts of a video of level "full": its tracks, its events in time order, and what moves when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -202,7 +203,7 @@ class FullTimeline(Timeline):
         spans.append((start, self.spec.duration_seconds))
         # A black screen is no picture in which something could move, nor one that stands still.
         dark = self.transition_spans("black")
-        spans = [part for span in spans for part in _without(span, dark)]
+        spans = [part for span in spans for part in outside(span, dark)]
         return tuple((a, b) for a, b in spans if b - a >= 1.0)
 
     def transition_spans(self, kind: str) -> list[Span]:
@@ -226,7 +227,7 @@ class FullTimeline(Timeline):
         return any(kind in ("fade", "flash", "black") for kind in around)
 
 
-def _without(span: Span, others: list[Span]) -> list[Span]:
+def outside(span: Span, others: Sequence[Span]) -> list[Span]:
     """The parts of a span outside of other, sorted spans."""
     parts, start = [], span[0]
     for begin, end in others:
