@@ -63,14 +63,17 @@ def test_words_are_compared_by_what_they_look_at(pointer, ids):
     assert (len(MEASURES), len(COMPARED)) == (4, 4)
     looks, values = torch.rand(1, 5, 3).softmax(dim=-1), torch.randn(1, 3, VALUE_SIZE)
     words = timestamp_words(torch.tensor(SECONDS, dtype=torch.float64))[None]
-    text, marks = (torch.tensor([ids]), torch.tensor([5])), (words, torch.tensor([3]))
+    text, marks = (
+        (torch.tensor([ids]), torch.ones(1, 5, dtype=torch.bool)),
+        (words, torch.tensor([3])),
+    )
     matches = torch.randn(1, 5)
     found = pointer.compare(text, Looks(looks, matches, values), marks)
     more, apart = slow_twin(pointer, ids, looks[0], matches[0].tolist(), values[0])
     torch.testing.assert_close(found.more[0], torch.tensor(more), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.apart[0], torch.tensor(apart), rtol=1e-4, atol=1e-5)
     # What is padded, or comes after the question, changes nothing.
-    longer = torch.tensor([[*ids, 11, 30]]), text[1]
+    longer = torch.tensor([[*ids, 11, 30]]), torch.nn.functional.pad(text[1], (0, 2))
     wider = torch.nn.functional.pad(looks, (0, 2))
     wider = torch.cat([wider, torch.rand(1, 2, 5)], dim=1)
     more_values = torch.cat([values, torch.randn(1, 2, VALUE_SIZE)], dim=1)
@@ -121,8 +124,9 @@ def test_an_answer_knows_what_its_question_compared():
     processor = tiny_processor()
     sides = [processor.answer_ids(f"a {word}")[1] for word in ("red", "blue", "star", "ring")]
     model = tiny_model(side_token_ids=sides)
-    model.comparing.weight.normal_()
-    model.comparing.side_weight.normal_()
+    # Of a trained model's size: weights of 1 would raise words by hundreds, with as large errors.
+    model.comparing.weight.normal_(std=0.1)
+    model.comparing.side_weight.normal_(std=0.1)
     asked = "Which comes first, the red circle or the blue star?", "the blue star"
     _, steps, whole = answer_both_ways(model, *asked)
     torch.testing.assert_close(steps, whole, rtol=1e-4, atol=1e-4)
