@@ -3,10 +3,24 @@
 import pytest
 import torch
 
-from tests.helpers import answer_both_ways, tiny_config, tiny_model, tiny_vlm
+from tests.helpers import (
+    answer_both_ways,
+    random_pixels,
+    tiny_config,
+    tiny_model,
+    tiny_processor,
+    tiny_vlm,
+)
 from timevlm.errors import ModelError
 from timevlm.llm.attention import attention_looks
-from timevlm.pointer import KIND_SIZES, NEAR, ORDER_GAIN, OrderPointer, TimePointer
+from timevlm.pointer import (
+    KIND_SIZES,
+    NEAR,
+    ORDER_GAIN,
+    OrderPointer,
+    TimePointer,
+    asking_tokens,
+)
 from timevlm.vision.times import NONE, timestamp_words, written_seconds
 
 FIRST_IDS = (5, 120, 230)
@@ -136,13 +150,28 @@ def test_lateness_is_when_the_words_of_the_question_looked(ids):
     seconds = [95.0, 312.5, 1000.0]
     looks = torch.rand(1, 5, 3).softmax(dim=-1)
     words = timestamp_words(torch.tensor(seconds, dtype=torch.float64))[None]
-    counts = torch.tensor([3]), torch.tensor([5])
-    found = pointer.lateness(torch.tensor([ids]), looks, words, *counts)
+    count, asks = torch.tensor([3]), torch.ones(1, 5, dtype=torch.bool)
+    found = pointer.lateness(torch.tensor([ids]), looks, words, count, asks)
     torch.testing.assert_close(found[0], torch.tensor(later(ids, looks[0], seconds)))
     # What is padded, or comes after the question, changes nothing.
     padded = torch.nn.functional.pad(words, (0, 0, 0, 2)), torch.nn.functional.pad(looks, (0, 2))
     longer = torch.tensor([[*ids, 11, 30]]), torch.cat([padded[1], torch.rand(1, 2, 5)], dim=1)
-    torch.testing.assert_close(pointer.lateness(*longer, padded[0], *counts), found)
+    asks = torch.nn.functional.pad(asks, (0, 2))
+    torch.testing.assert_close(pointer.lateness(*longer, padded[0], count, asks), found)
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_asked", "expected"),
+    [
+        ([7, 8, 9, 5], 3, [1, 1, 1, 0]),
+        ([7, 2, 9, 5], 4, [0, 0, 1, 1]),  # 2 opens a turn
+        ([2, 7, 2, 9, 9], 5, [0, 0, 0, 1, 1]),
+        ([7, 8, 2, 9], 2, [1, 1, 0, 0]),  # after the prompt
+    ],
+)
+def test_only_the_last_turn_asks(ids, num_asked, expected):
+    asks = asking_tokens(torch.tensor([ids]), torch.tensor([num_asked]), 2)
+    assert asks.long().tolist() == [expected]
 
 
 @torch.inference_mode()
@@ -171,3 +200,19 @@ def test_an_answer_knows_the_order_that_its_question_found():
     model.order.weight.zero_()
     _, _, without = answer_both_ways(model, *asked)
     assert not torch.allclose(without, whole, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_what_was_asked_earlier_in_a_chat_is_not_compared():
+    processor, model = tiny_processor(), tiny_model()
+    video = {"pixel_values_videos": random_pixels(6), "frame_seconds": torch.arange(6.0)}
+    before = [*processor.prefix_ids(), *processor.video_ids(range(6))[0]]
+
+    def named(history) -> set[int]:
+        prompt = processor.prompt_ids("Is the red circle before the star?", history)
+        state = model(input_ids=torch.tensor([before + prompt]), **video).state
+        return set(state.lateness[0].nonzero().squeeze(1).tolist())
+
+    alone = named([])
+    assert len(alone) == 3
+    assert named([("Is the blue ring before the heart?", "yes")]) == alone

@@ -85,22 +85,22 @@ class ComparePointer(nn.Module):
     ) -> Comparison:
         """What the words of prompts see, compared.
 
-        text: ids (B, L), of which the first (B,) ask; looks: what each looks at among K vision
+        text: ids (B, L), and which of them ask (B, L); looks: what each looks at among K vision
         tokens; marks: the times (B, K, 4) of these, of which (B,) count.
         """
         shares, matches, values = looks
         measured = shares @ self.read(values.to(self.read.weight.dtype)).to(shares.dtype)
         spread = spread_of(shares, video_places(*marks).to(shares.dtype), _LEAST_SPREAD)
-        ids, num_asked = text
-        stands = asked_words(ids, self.named_ids, num_asked)
+        ids, asks = text
+        stands = asked_words(ids, self.named_ids, asks)
         others = torch.stack([spread.log(), matches], dim=-1)
         compared = torch.cat([measured[..., 2:], others], dim=-1)
-        asks = stands > 0
-        first = stands.masked_fill(~asks, ids.shape[1]).amin(dim=1)
+        named = stands > 0
+        first = stands.masked_fill(~named, ids.shape[1]).amin(dim=1)
         last = stands.amax(dim=1).clamp(min=1)
         ends = torch.stack([first, last], dim=1) - 1
         places = measured[..., :2].gather(1, ends[..., None].expand(-1, -1, 2))
-        apart = (places[:, 0] - places[:, 1]) * asks.any(dim=1, keepdim=True)
+        apart = (places[:, 0] - places[:, 1]) * named.any(dim=1, keepdim=True)
         return Comparison(more_than_others(compared, stands), apart)
 
     def forward(self, logits: Tensor, hidden: Tensor, compared: Comparison) -> Tensor:

@@ -43,6 +43,7 @@ class TimeVLMConfig(PreTrainedConfig):
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
     frame_token_id: int = 5  # stands for one vision token in the ids
+    user_token_id: int = 2  # opens each turn of a person in the ids
     prefix_length: int = 2  # text tokens before the video
     default_fps: float = 1.0  # frames a second when the caller names no rate
     default_max_frames: int | None = None

@@ -28,7 +28,7 @@ from timevlm.llm.attention import Looks
 from timevlm.llm.hybrid import HybridLM, TextOutput
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
-from timevlm.pointer import OrderPointer, TimePointer
+from timevlm.pointer import OrderPointer, TimePointer, asking_tokens
 from timevlm.processing import TimeVLMProcessor
 from timevlm.vision.changes import ChangeEmbedding, patch_changes
 from timevlm.vision.encoder import VisionEncoder
@@ -182,19 +182,20 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> TextOutput:
         """What reading a prompt gave, with what is to be said of the things it names in its state.
 
-        The first num_asked (B,) of the ids (B, L) ask; None: all do. Without a pointer to orders,
-        or without vision tokens to look at, `out` as it is.
+        The first num_asked (B,) of the ids (B, L) are the prompt; None: all are. What asks is its
+        last turn. Without a pointer to orders, or without vision tokens to look at, `out` as it is.
         """
         if self.order is None or looks is None:
             return out
         state = out.state
         if num_asked is None:
             num_asked = torch.full_like(state.num_marks, ids.shape[1])
-        late = self.order.lateness(ids, looks.shares, state.marks, state.num_marks, num_asked)
+        asks = asking_tokens(ids, num_asked, self.config.user_token_id)
+        late = self.order.lateness(ids, looks.shares, state.marks, state.num_marks, asks)
         state = replace(state, lateness=late)
         if self.comparing is not None:
             marks = state.marks, state.num_marks
-            found = self.comparing.compare((ids, num_asked), looks, marks)
+            found = self.comparing.compare((ids, asks), looks, marks)
             state = replace(state, more=found.more, apart=found.apart)
         return replace(out, state=state)
 

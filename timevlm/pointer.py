@@ -75,18 +75,18 @@ class OrderPointer(nn.Module):
         self.weight = nn.Parameter(torch.zeros(hidden_size))
 
     def lateness(
-        self, ids: Tensor, looks: Tensor, marks: Tensor, num_marks: Tensor, num_asked: Tensor
+        self, ids: Tensor, looks: Tensor, marks: Tensor, num_marks: Tensor, asks: Tensor
     ) -> Tensor:
         """How much later each of N named things was seen than all that are asked for: (B, N).
 
-        ids (B, L) are text whose first num_asked (B,) tokens ask, and looks (B, L, K) what each
-        attends to, at times in marks (B, K, 4) of which num_marks (B,) count. The video from the
-        first of these times to the last counts as one; a word that stands twice is the last of
+        ids (B, L) are text of which asks (B, L) tells the tokens that ask, and looks (B, L, K) what
+        each attends to, at times in marks (B, K, 4) of which num_marks (B,) count. The video from
+        the first of these times to the last counts as one; a word that stands twice is the last of
         both; words that do not ask have 0.
         """
         place = video_places(marks, num_marks).to(looks.dtype)
         when = looks @ place[..., None]
-        stands = asked_words(ids, self.named_ids, num_asked)
+        stands = asked_words(ids, self.named_ids, asks)
         return more_than_others(when, stands).squeeze(-1)
 
     def forward(self, logits: Tensor, hidden: Tensor, lateness: Tensor) -> Tensor:
@@ -117,14 +117,25 @@ def elapsed_seconds(marks: Tensor, num_marks: Tensor) -> Tensor:
     return (seconds - first).masked_fill(~there, 0.0)
 
 
-def asked_words(ids: Tensor, named_ids: Sequence[int], num_asked: Tensor) -> Tensor:
-    """Where each of N words stands last in the first num_asked (B,) of ids (B, L): (B, N).
+def asking_tokens(ids: Tensor, num_asked: Tensor, opener_id: int) -> Tensor:
+    """Which of ids (B, L) are of the question: (B, L) bool.
+
+    A prompt is the first num_asked (B,) of them, and its question comes after the last `opener_id`,
+    the token that opens a person's turn: what was asked earlier in a chat does not ask again.
+    """
+    in_prompt = valid_mask(num_asked, ids.shape[1])
+    openers_from_here = ((ids == opener_id) & in_prompt).flip(1).cumsum(dim=1).flip(1)
+    return in_prompt & (openers_from_here == 0)
+
+
+def asked_words(ids: Tensor, named_ids: Sequence[int], asks: Tensor) -> Tensor:
+    """Where each of N words stands last among the ids (B, L) that asks (B, L) tells: (B, N).
 
     Counted from 1; 0 for words that do not stand there.
     """
     position = torch.arange(1, ids.shape[1] + 1, device=ids.device)
     named = torch.tensor(named_ids, device=ids.device)
-    is_word = (ids[..., None] == named) & (position <= num_asked[:, None])[..., None]
+    is_word = (ids[..., None] == named) & asks[..., None]
     return (is_word * position[:, None]).amax(dim=1)
 
 

@@ -109,6 +109,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         side_token_ids=side_token_ids(processor, kinds_of(level)),
         number_token_ids=number_token_ids(processor, kinds_of(level)),
         frame_token_id=processor.frame_token_id,
+        user_token_id=processor.user_token_id,
         prefix_length=len(processor.prefix_ids()),
         default_fps=1.0,
         choice_style="text",
