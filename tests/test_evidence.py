@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from timevlm.evidence import MAX_SPANS, evidence_spans, frame_interval
+from timevlm.evidence import MAX_SPANS, evidence_spans, frame_interval, moment_interval
 
 FRAMES = torch.tensor([0.0, 1.0, 2.5, 4.0, 5.0], dtype=torch.float64)
 END = 6.0
@@ -61,3 +61,13 @@ def test_interval_of_frames():
     assert frame_interval(1, 2, seconds, END) == (1.0, 4.0)
     assert frame_interval(4, 4, seconds, END) == (5.0, END)
     assert frame_interval(4, 4, seconds, 4.5) == (5.0, 5.0)  # a clock that stops too early
+
+
+def test_a_moment_is_around_its_frame():
+    seconds = [0.0, 1.0, 2.0, 4.0, 5.0]
+    assert moment_interval(1, seconds, END) == (0.5, 1.5)
+    assert moment_interval(2, seconds, END) == (1.5, 3.0)
+    assert moment_interval(0, seconds, END) == (0.0, 0.5)  # nothing is before the video
+    assert moment_interval(4, seconds, END) == (4.5, END)
+    assert moment_interval(4, seconds, 4.5) == (4.5, 5.0)  # a clock that stops too early
+    assert moment_interval(0, [3.0], 3.0) == (3.0, 3.0)

@@ -47,6 +47,21 @@ def frame_interval(
     return frame_seconds[first], max(end, frame_seconds[first])
 
 
+def moment_interval(
+    index: int, frame_seconds: Sequence[float], video_end: float
+) -> tuple[float, float]:
+    """Seconds of what one frame alone shows: half way to the frames before and after it.
+
+    It began after the one and was over before the other, so that it is most likely around the frame
+    and not between it and the next. A video's first frame begins it, its last ends with it.
+    """
+    end = frame_interval(index, index, frame_seconds, video_end)[1]
+    if index + 1 < len(frame_seconds):
+        end = (frame_seconds[index] + end) / 2
+    before = frame_seconds[max(0, index - 1)]
+    return (before + frame_seconds[index]) / 2, end
+
+
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
     """First and last index of every run of True."""
     runs: list[tuple[int, int]] = []
