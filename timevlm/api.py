@@ -406,8 +406,8 @@ class TimeVLM:
         """When `query` happens: spans in time order, inside the video, with scores.
 
         The answer is decoded under a grammar whose times are those of the watched frames. A span
-        reaches from its first frame to the end of its last one, that of a single frame half way to
-        the frames beside it. There is at least one span, unless the model was taught to miss things
+        reaches from its first frame to the end of its last one, that of a single frame half the way
+        to the nearer one beside it. There is at least one span, unless the model was taught to miss things
         (`grounds_absence`) and would rather say that the query is not in the video than anything
         else. Raises `InputError`.
         """

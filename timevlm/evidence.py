@@ -50,16 +50,18 @@ def frame_interval(
 def moment_interval(
     index: int, frame_seconds: Sequence[float], video_end: float
 ) -> tuple[float, float]:
-    """Seconds of what one frame alone shows: half way to the frames before and after it.
+    """Seconds around a frame that alone shows something: half the way to the nearer frame beside it.
 
-    It began after the one and was over before the other, so that it is most likely around the frame
-    and not between it and the next. A video's first frame begins it, its last ends with it.
+    It began after the frame before and was over before the next, so that it is most likely around
+    the frame and not between it and the next. A video's first frame begins it, its last ends with
+    it.
     """
-    end = frame_interval(index, index, frame_seconds, video_end)[1]
-    if index + 1 < len(frame_seconds):
-        end = (frame_seconds[index] + end) / 2
-    before = frame_seconds[max(0, index - 1)]
-    return (before + frame_seconds[index]) / 2, end
+    seconds, end = frame_interval(index, index, frame_seconds, video_end)
+    has_before, has_after = index > 0, index + 1 < len(frame_seconds)
+    gaps = [seconds - frame_seconds[index - 1]] if has_before else []
+    gaps += [end - seconds] if has_after else []
+    reach = min(gaps, default=0.0) / 2
+    return seconds - reach if has_before else seconds, seconds + reach if has_after else end
 
 
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
