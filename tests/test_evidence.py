@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from timevlm.evidence import MAX_SPANS, evidence_spans, frame_interval, moment_interval
+from timevlm.evidence import MAX_SPANS, evidence_spans, frame_interval, told_interval
 
 FRAMES = torch.tensor([0.0, 1.0, 2.5, 4.0, 5.0], dtype=torch.float64)
 END = 6.0
@@ -65,10 +65,11 @@ def test_interval_of_frames():
 
 def test_a_moment_is_around_its_frame():
     seconds = [0.0, 1.0, 2.0, 4.0, 5.0]
-    assert moment_interval(1, seconds, END) == (0.5, 1.5)
-    assert moment_interval(2, seconds, END) == (1.5, 2.5)  # not far into a gap
-    assert moment_interval(3, seconds, END) == (3.5, 4.5)
-    assert moment_interval(0, seconds, END) == (0.0, 0.5)  # nothing is before the video
-    assert moment_interval(4, seconds, END) == (4.5, END)
-    assert moment_interval(4, seconds, 4.5) == (4.5, 5.0)  # a clock that stops too early
-    assert moment_interval(0, [3.0], 3.0) == (3.0, 3.0)
+    assert told_interval(1, 2, seconds, END) == frame_interval(1, 2, seconds, END) == (1.0, 4.0)
+    assert told_interval(1, 1, seconds, END) == (0.5, 1.5)
+    assert told_interval(2, 2, seconds, END) == (1.5, 2.5)  # not far into a gap
+    assert told_interval(3, 3, seconds, END) == (3.5, 4.5)
+    assert told_interval(0, 0, seconds, END) == (0.0, 0.5)  # nothing is before the video
+    assert told_interval(4, 4, seconds, END) == (4.5, END)
+    assert told_interval(4, 4, seconds, 4.5) == (4.5, 5.0)  # a clock that stops too early
+    assert told_interval(0, 0, [3.0], 3.0) == (3.0, 3.0)

@@ -16,7 +16,7 @@ import torch
 
 from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
-from timevlm.evidence import evidence_spans, frame_interval, moment_interval
+from timevlm.evidence import evidence_spans, told_interval
 from timevlm.generation import (
     generate_answer,
     mean_probability,
@@ -407,9 +407,9 @@ class TimeVLM:
 
         The answer is decoded under a grammar whose times are those of the watched frames. A span
         reaches from its first frame to the end of its last one, that of a single frame half the way
-        to the nearer one beside it. There is at least one span, unless the model was taught to miss things
-        (`grounds_absence`) and would rather say that the query is not in the video than anything
-        else. Raises `InputError`.
+        to the nearer one beside it. There is at least one span, unless the model was taught to miss
+        things (`grounds_absence`) and would rather say that the query is not in the video than
+        anything else. Raises `InputError`.
         """
         text = grounding_prompt(self.processor.familiar(query))
         memory = self.remember(video)
@@ -473,9 +473,7 @@ class TimeVLM:
         frames = memory.frame_seconds
         first = int((frames - start_seconds).abs().argmin())
         last = max(first, int((frames - end_seconds).abs().argmin()))
-        if first == last:
-            return moment_interval(first, frames.tolist(), memory.end_seconds)
-        return frame_interval(first, last, frames.tolist(), memory.end_seconds)
+        return told_interval(first, last, frames.tolist(), memory.end_seconds)
 
     def chat(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> "ChatSession":
         """A conversation about one video."""

@@ -47,21 +47,24 @@ def frame_interval(
     return frame_seconds[first], max(end, frame_seconds[first])
 
 
-def moment_interval(
-    index: int, frame_seconds: Sequence[float], video_end: float
+def told_interval(
+    first: int, last: int, frame_seconds: Sequence[float], video_end: float
 ) -> tuple[float, float]:
-    """Seconds around a frame that alone shows something: half the way to the nearer frame beside it.
+    """Seconds of what an answer says frames `first` to `last` show.
 
-    It began after the frame before and was over before the next, so that it is most likely around
-    the frame and not between it and the next. A video's first frame begins it, its last ends with
-    it.
+    Several are taken as long as they are on the screen. What one frame alone shows began after the
+    frame before and was over before the next, so that it is most likely around the frame and not
+    between it and the next: it reaches half the way to the nearer neighbour. A video's first frame
+    begins it, its last ends with it.
     """
-    seconds, end = frame_interval(index, index, frame_seconds, video_end)
-    has_before, has_after = index > 0, index + 1 < len(frame_seconds)
-    gaps = [seconds - frame_seconds[index - 1]] if has_before else []
-    gaps += [end - seconds] if has_after else []
+    start, end = frame_interval(first, last, frame_seconds, video_end)
+    if last > first:
+        return start, end
+    has_before, has_after = first > 0, first + 1 < len(frame_seconds)
+    gaps = [start - frame_seconds[first - 1]] if has_before else []
+    gaps += [end - start] if has_after else []
     reach = min(gaps, default=0.0) / 2
-    return seconds - reach if has_before else seconds, seconds + reach if has_after else end
+    return start - reach if has_before else start, start + reach if has_after else end
 
 
 def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
