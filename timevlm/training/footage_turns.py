@@ -31,7 +31,6 @@ FAMILIES = ("when", "reading", "camera", "transition", "brightness")
 _MEASURED_SIDE = 48  # pixels of the frames in which colour and light are measured
 _MEASURED_FRAMES = 12
 _STEADY_SHARE = 0.6  # of the videos whose light stays the same, as that of most does
-_PLAIN_SHARE = 0.4  # of the videos that are mostly grey or black
 
 
 def footage_questions(spec: FootageVideo, rng: random.Random, seed: int) -> list[Question]:
@@ -49,10 +48,9 @@ def footage_questions(spec: FootageVideo, rng: random.Random, seed: int) -> list
         if light != LIGHT_STEADY or rng.random() < _STEADY_SHARE:
             text = rng.choice(LIGHT_WORDINGS)
             found.append(picture_question("picture light", text, light, whole))
-    colour = main_colour(pixels)
-    if colour not in ("grey", "black") or rng.random() < _PLAIN_SHARE:
-        text = rng.choice(MAIN_COLOUR_WORDINGS)
-        found.append(picture_question("main colour", text, colour, whole))
+    # Most of film is grey or dark, and so is footage: none of it is left out here.
+    text = rng.choice(MAIN_COLOUR_WORDINGS)
+    found.append(picture_question("main colour", text, main_colour(pixels), whole))
     rng.shuffle(found)
     return found + make_questions(spec, seed, per_family=3, families=FAMILIES)
 

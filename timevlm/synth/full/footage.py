@@ -137,12 +137,12 @@ def _shot(rng: random.Random, scene: FullScene, before: Sequence[FootageScene]) 
 
 
 def _sample_palette(rng: random.Random) -> tuple[RGB, ...]:
-    """A few colours around one hue, from dark to light; a third of all palettes are nearly grey."""
-    hue, is_grey, value = rng.random(), rng.random() < 0.35, rng.uniform(0.15, 0.8)
+    """A few colours around one hue, from dark to light; most are not far from grey."""
+    hue, is_grey, value = rng.random(), rng.random() < 0.5, rng.uniform(0.15, 0.8)
     colours = []
     for _ in range(5):
         own_hue = rng.random() if rng.random() < 0.15 else hue + rng.gauss(0.0, 0.03)
-        saturation = rng.uniform(0.0, 0.15) if is_grey else rng.uniform(0.1, 0.85)
+        saturation = rng.uniform(0.0, 0.15) if is_grey else rng.uniform(0.05, 0.7)
         own_value = min(1.0, max(0.02, rng.gauss(value, 0.2)))
         r, g, b = colorsys.hsv_to_rgb(own_hue % 1.0, saturation, own_value)
         colours.append((round(255 * r, 1), round(255 * g, 1), round(255 * b, 1)))
