@@ -9,10 +9,10 @@ from timevlm.synth.full.footage import (
     FootageScene,
     FootageVideo,
     drifter_places,
+    drifter_table,
     leaves_picture,
     sample_footage,
 )
-from timevlm.synth.full.footage import _drifter_table as drifter_table
 from timevlm.synth.full.spec import CameraMove
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import crop_scenes

@@ -68,14 +68,15 @@ def _gradient(background: Background) -> Tensor:
     return 0.5 + (x * math.cos(angle) + y * math.sin(angle)) * math.sqrt(0.5)
 
 
-def _upsampled(cells: int, generator: torch.Generator) -> Tensor:
+def value_noise(cells: int, generator: torch.Generator, texels: int = _TEXELS) -> Tensor:
+    """Smooth noise `(texels, texels)`, mostly in [0, 1], with so many random values a side."""
     coarse = torch.rand((1, 1, cells, cells), generator=generator)
-    fine = F.interpolate(coarse, size=(_TEXELS, _TEXELS), mode="bicubic", align_corners=False)
+    fine = F.interpolate(coarse, size=(texels, texels), mode="bicubic", align_corners=False)
     return fine[0, 0]
 
 
 def _clouds(background: Background) -> Tensor:
-    return _upsampled(_CLOUD_CELLS, _generator(background)).clamp(0.0, 1.0)
+    return value_noise(_CLOUD_CELLS, _generator(background)).clamp(0.0, 1.0)
 
 
 def _fractal(background: Background) -> Tensor:
@@ -83,7 +84,7 @@ def _fractal(background: Background) -> Tensor:
     generator = _generator(background)
     total = torch.zeros((_TEXELS, _TEXELS))
     for octave, cells in enumerate(_OCTAVE_CELLS):
-        total += (_upsampled(cells, generator) - 0.5) * 0.66**octave
+        total += (value_noise(cells, generator) - 0.5) * 0.66**octave
     return (0.5 + 0.75 * total).clamp(0.0, 1.0)
 
 

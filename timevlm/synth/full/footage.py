@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from timevlm.synth.full.backgrounds import HIGH, LOW, look_at, world_axes
+from timevlm.synth.full.backgrounds import HIGH, LOW, look_at, value_noise, world_axes
 from timevlm.synth.full.motion import Views
 from timevlm.synth.full.sampling import sample_full_video
 from timevlm.synth.full.spec import FullScene, FullVideo, Transition
@@ -34,7 +33,12 @@ _LEAF_RADII = (0.025, 0.6)  # as many between 1 and 2 as between 2 and 4: alike 
 _GRAIN_CELLS = (6, 12, 24, 48, 96)
 _TREMBLE_RATES = (2.3, 3.1)  # a second, in x and y
 _SWAY_RATE = 0.7
-_FIELDS_OF_DRIFTER = 15
+# Of a row of `drifter_table`: the fields of `Drifter`, those of two and three numbers in parts.
+_COLUMNS = (
+    *("width", "height", "angle", "start_seconds", "end_seconds"),
+    *("start_x", "start_y", "end_x", "end_y", "sway"),
+    *("cut_from_x", "cut_from_y", "red", "green", "blue"),
+)
 
 _SINGLE_SHARE = 0.4  # videos of one shot
 _HARD_CUT_SHARE = 0.7  # transitions that are made hard cuts, as most of film's are
@@ -184,7 +188,7 @@ class FootagePainter:
             leaves = torch.stack([leaves_picture(s.leaves_seed, s.palette) for s in shots])
             self.leaves = leaves.to(device)
             self.tremble = torch.tensor([s.tremble for s in shots], dtype=torch.float64)
-            self.drifters = torch.stack([_drifter_table(s.drifters) for s in shots])
+            self.drifters = torch.stack([drifter_table(s.drifters) for s in shots])
 
     def paint(
         self, scene_index: Tensor, seconds: Tensor, views: Views, size: tuple[int, int]
@@ -197,7 +201,7 @@ class FootagePainter:
         leaves = self.leaves[shot.to(self.device)]
         frames = look_at(leaves, x, y)
         for slot in range(MAX_DRIFTERS):
-            drawn = (self.drifters[shot, slot, 0] > 0).nonzero().squeeze(1)
+            drawn = (_columns(self.drifters[shot, slot])["width"] > 0).nonzero().squeeze(1)
             if len(drawn):
                 table = self.drifters[shot[drawn], slot]
                 rows = drawn.to(self.device)
@@ -208,23 +212,26 @@ class FootagePainter:
 
 
 def drifter_places(table: Tensor, seconds: Tensor) -> Tensor:
-    """Middles `(n, 2)` of drifters, rows `(n, 15)` of `_drifter_table`, at seconds `(n,)`."""
-    start, end, sway = table[:, 3], table[:, 4], table[:, 9]
-    progress = ((seconds - start) / (end - start)).clamp(0.0, 1.0)
-    place = torch.lerp(table[:, 5:7], table[:, 7:9], progress[:, None])
-    elapsed = (seconds - start).clamp(min=0.0).minimum(end - start)
-    place[:, 1] += sway * torch.sin(math.tau * _SWAY_RATE * elapsed)
-    return place
+    """Middles `(n, 2)` of drifters, rows `(n, 15)` of `drifter_table`, at seconds `(n,)`."""
+    d = _columns(table)
+    duration = d["end_seconds"] - d["start_seconds"]
+    elapsed = (seconds - d["start_seconds"]).clamp(min=0.0).minimum(duration)
+    x = torch.lerp(d["start_x"], d["end_x"], elapsed / duration)
+    y = torch.lerp(d["start_y"], d["end_y"], elapsed / duration)
+    return torch.stack([x, y + d["sway"] * torch.sin(math.tau * _SWAY_RATE * elapsed)], dim=1)
 
 
-def _drifter_table(drifters: Sequence[Drifter]) -> Tensor:
+def drifter_table(drifters: Sequence[Drifter]) -> Tensor:
     """Rows `(MAX_DRIFTERS, 15)`, float64; a row of none has no width."""
-    table = torch.zeros(MAX_DRIFTERS, _FIELDS_OF_DRIFTER, dtype=torch.float64)
-    table[:, 4] = 1.0
+    table = torch.zeros(MAX_DRIFTERS, len(_COLUMNS), dtype=torch.float64)
     for row, d in zip(table, drifters, strict=False):
         numbers = (*d.axes, d.angle, d.start_seconds, d.end_seconds, *d.start_xy, *d.end_xy)
         row[:] = torch.tensor((*numbers, d.sway, *d.cut_from_xy, *d.tint))
     return table
+
+
+def _columns(table: Tensor) -> dict[str, Tensor]:
+    return dict(zip(_COLUMNS, table.unbind(-1), strict=True))
 
 
 def _with_drifter(
@@ -232,17 +239,19 @@ def _with_drifter(
 ) -> Tensor:
     """Frames `(n, 3, H, W)` with one drifter each on top; `over`: frames, leaves, x and y axes."""
     frames, leaves, x, y = over
-    across = x[:, None, :] - place[:, 0, None, None]
-    down = y[:, :, None] - place[:, 1, None, None]
-    cos, sin = torch.cos(table[:, 2])[:, None, None], torch.sin(table[:, 2])[:, None, None]
-    width, height = table[:, 0, None, None], table[:, 1, None, None]
-    turned = ((across * cos + down * sin) / width, (down * cos - across * sin) / height)
-    distance = torch.hypot(*turned)
-    edge = (x[:, 1] - x[:, 0])[:, None, None]  # a pixel
-    coverage = torch.sigmoid((1.0 - distance) * torch.minimum(width, height) / edge)
-    own = look_at(leaves, x - place[:, :1] + table[:, 10:11], y - place[:, 1:] + table[:, 11:12])
-    own *= table[:, 12:15, None, None]
-    return torch.lerp(frames, own, coverage[:, None])
+    d = {name: column[:, None] for name, column in _columns(table).items()}
+    x_from_middle, y_from_middle = x - place[:, :1], y - place[:, 1:]
+    across, down = x_from_middle[:, None, :], y_from_middle[:, :, None]
+    width, height = d["width"][..., None], d["height"][..., None]
+    cos, sin = torch.cos(d["angle"])[..., None], torch.sin(d["angle"])[..., None]
+    distance = torch.hypot(
+        (across * cos + down * sin) / width, (down * cos - across * sin) / height
+    )
+    pixel = (x[:, 1] - x[:, 0])[:, None, None]
+    coverage = torch.sigmoid((1.0 - distance) * torch.minimum(width, height) / pixel)
+    own = look_at(leaves, x_from_middle + d["cut_from_x"], y_from_middle + d["cut_from_y"])
+    tint = torch.stack([d["red"], d["green"], d["blue"]], dim=1)
+    return torch.lerp(frames, own * tint[..., None], coverage[:, None])
 
 
 @functools.lru_cache(maxsize=64)
@@ -262,21 +271,17 @@ def leaves_picture(seed: int, palette: tuple[RGB, ...]) -> Tensor:
         _lay_leaf(picture, axis, colours[picks[leaf]], numbers[leaf].tolist())
     roughness, blend = torch.rand((2,), generator=generator).tolist()
     grain = sum(
-        (_noise(cells, generator) - 0.5) * 0.7**octave for octave, cells in enumerate(_GRAIN_CELLS)
+        (value_noise(cells, generator, _TEXELS) - 0.5) * 0.7**octave
+        for octave, cells in enumerate(_GRAIN_CELLS)
     )
-    light = torch.lerp(_noise(2, generator), torch.tensor(0.5), blend)
+    light = torch.lerp(value_noise(2, generator, _TEXELS), torch.tensor(0.5), blend)
     return (picture * (1.0 + roughness * grain) * (0.5 + light)).clamp(0.0, 255.0)
 
 
 def _lay_leaf(picture: Tensor, axis: Tensor, colour: Tensor, numbers: Sequence[float]) -> None:
     """Put an ellipse or a box, lit from one side, on a picture `(3, T, T)` with these axes."""
     radius, middle_x, middle_y, turn, squeeze, shade, lit, kind = numbers
-    to_texels = _TEXELS / (HIGH - LOW)
-    rows, columns = (
-        slice(max(0, int((m - reach - LOW) * to_texels)), int((m + reach - LOW) * to_texels) + 1)
-        for reach in (1.25 * radius,)
-        for m in (middle_y, middle_x)
-    )
+    rows, columns = _texels_within(middle_y, 1.25 * radius), _texels_within(middle_x, 1.25 * radius)
     dx, dy = axis[columns] - middle_x, (axis[rows] - middle_y)[:, None]
     cos, sin = math.cos(math.tau * turn) / radius, math.sin(math.tau * turn) / radius
     along, across = dx * cos + dy * sin, (dy * cos - dx * sin) / (0.35 + 0.65 * squeeze)
@@ -290,7 +295,7 @@ def _lay_leaf(picture: Tensor, axis: Tensor, colour: Tensor, numbers: Sequence[f
     )
 
 
-def _noise(cells: int, generator: torch.Generator) -> Tensor:
-    """Smooth noise `(texels, texels)` around 0.5 with so many cells a side."""
-    coarse = torch.rand((1, 1, cells, cells), generator=generator)
-    return F.interpolate(coarse, size=(_TEXELS, _TEXELS), mode="bicubic", align_corners=False)[0, 0]
+def _texels_within(middle: float, reach: float) -> slice:
+    """The texels of an axis that are so near to a place."""
+    first, last = (int((middle + side - LOW) * _TEXELS / (HIGH - LOW)) for side in (-reach, reach))
+    return slice(max(0, first), last + 1)
