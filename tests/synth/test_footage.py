@@ -156,3 +156,15 @@ def test_a_picture_has_detail_at_every_scale():
         small = torch.nn.functional.avg_pool2d(luma, cell)
         contrasts.append(float((small[..., 1:] - small[..., :-1]).abs().mean()))
     assert min(contrasts) > 0.4 * max(contrasts)
+
+
+def test_a_shot_is_the_same_when_it_is_cut_out():
+    spec = next(v for v in map(footage, range(50)) if len(v.scenes) > 1 and v.scenes[1].drifters)
+    plain = {"noise_level": 0.0, "tremble": 0.0, "transition": None}
+    shots = tuple(dataclasses.replace(shot, **plain) for shot in spec.scenes)
+    spec = dataclasses.replace(spec, scenes=shots, jpeg_scale=None)
+    start, end = spec.scenes[1].start_seconds, spec.scenes[1].end_seconds
+    seconds = torch.linspace(start, end - 0.1, 7, dtype=torch.float64)
+    alone = render_frames([(crop_scenes(spec, 1, 1), seconds - start)], SIZE)
+    within = render_frames([(spec, seconds)], SIZE)
+    assert float((alone.float() - within.float()).abs().max()) <= 1.0  # rounded times

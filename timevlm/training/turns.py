@@ -148,7 +148,8 @@ def make_turns(
 
     Questions are drawn evenly or, with `weights` of their kinds (1 for those not in it), in
     proportion to these. `frame_seconds` are presentation times, the world's times plus `shift`. A
-    video with more scenes than can be counted gets turns about its needles, as many as there are.
+    video with more scenes than can be counted gets turns about its needles, and footage about what
+    its picture does, as many as there are.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
     if isinstance(spec, FootageVideo):
