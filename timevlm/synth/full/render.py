@@ -102,7 +102,8 @@ class _Canvas:
         every = torch.arange(len(scenes), device=device)
         self.backgrounds = self._background(every, resting)
         self.footage = FootagePainter(scenes, device)
-        self.moves = torch.tensor([s.camera is not None for s in scenes])
+        # A shot of footage is painted by itself, wherever its camera is.
+        self.moves = torch.tensor([s.camera is not None for s in scenes]) & ~self.footage.is_shot
         self.blur = torch.tensor([s.blur for s in scenes])
         self.noise_level = torch.tensor([s.noise_level for s in scenes], device=device)
         texts = [_text_layers(s.overlay, size) for s in scenes]
