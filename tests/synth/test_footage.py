@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from tests.synth.painting import painted_one_by_one
 from timevlm.synth.full.footage import (
     FootageScene,
     FootageVideo,
@@ -74,13 +75,15 @@ def test_shots_of_a_video_share_colours_and_come_back():
 def test_a_frame_is_the_same_alone_and_among_others():
     videos = [footage(seed) for seed in range(3)] + [sample_video(1, level="full")]
     requests = [(video, frame_seconds(video, 0.5)) for video in videos]
-    together = render_frames(requests, SIZE)
-    alone = [
-        render_frames([(video, second[None])], SIZE)
-        for video, seconds in requests
-        for second in seconds
-    ]
-    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(render_frames(requests, SIZE), painted_one_by_one(requests, SIZE))
+
+
+def test_painting_never_mixes_devices():
+    for seed in range(6):
+        spec = dataclasses.replace(footage(seed), jpeg_scale=None)
+        seconds = frame_seconds(spec, 1.0)
+        frames = render_frames([(spec, seconds)], SIZE, "meta")
+        assert (frames.device.type, frames.shape) == ("meta", (len(seconds), 3, *SIZE))
 
 
 def test_a_shot_in_which_nothing_moves_stays_the_same():

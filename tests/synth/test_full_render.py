@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.synth.painting import painted_one_by_one
 from timevlm.synth.full.compression import through_jpeg
 from timevlm.synth.full.font import text_mask
 from timevlm.synth.full.palette import COLOURS, OVERLAY_WORDS, PATTERNS
@@ -104,12 +105,7 @@ def test_batched_equals_one_by_one_and_repeats():
     together = render_frames(requests, SIZE)
     assert together.dtype == torch.uint8
     assert torch.equal(together, render_frames(requests, SIZE))
-    singles = [
-        render_frames([(spec, second[None])], SIZE)
-        for spec, seconds in requests
-        for second in seconds
-    ]
-    assert torch.equal(together, torch.cat(singles))
+    assert torch.equal(together, painted_one_by_one(requests, SIZE))
 
 
 def test_painting_never_mixes_devices():

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.synth.painting import painted_one_by_one
 from timevlm.errors import InputError
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.synth.render import render_frames
@@ -74,12 +75,7 @@ def test_batched_equals_one_by_one_and_repeats():
     assert together.dtype == torch.uint8
     assert together.shape == (sum(len(seconds) for _, seconds in requests), 3, *SIZE)
     assert torch.equal(together, render_frames(requests, SIZE))
-    singles = [
-        render_frames([(spec, second[None])], SIZE)
-        for spec, seconds in requests
-        for second in seconds
-    ]
-    assert torch.equal(together, torch.cat(singles))
+    assert torch.equal(together, painted_one_by_one(requests, SIZE))
 
 
 def test_no_request_gives_no_frame():

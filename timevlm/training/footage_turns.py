@@ -22,9 +22,9 @@ from timevlm.training.main_colour import main_colour
 from timevlm.training.picture_light import LIGHT_SECONDS, light_change
 from timevlm.training.picture_questions import (
     LIGHT_WORDINGS,
+    cut_and_camera_questions,
     picture_queries,
     picture_question,
-    picture_questions,
 )
 
 FAMILIES = ("when", "reading", "camera", "transition", "brightness")
@@ -35,24 +35,25 @@ _STEADY_SHARE = 0.6  # of the videos whose light stays the same, as that of most
 
 def footage_questions(spec: FootageVideo, rng: random.Random, seed: int) -> list[Question]:
     """Questions about the picture as a whole first, then of the families that need no objects."""
-    found = [
-        question
-        for question in picture_questions(spec, rng)
-        if question.kind != "picture light" or question.answer == LIGHT_CHANGES["flicker"]
-    ]
+    found = cut_and_camera_questions(spec, rng)
     whole = [(0.0, spec.duration_seconds)]
     seconds = _measured_seconds(spec.duration_seconds)
     pixels = render_frames([(spec, seconds)], (_MEASURED_SIDE, _MEASURED_SIDE))
-    if all(question.kind != "picture light" for question in found):
-        light = light_change(pixels, seconds)
-        if light != LIGHT_STEADY or rng.random() < _STEADY_SHARE:
-            text = rng.choice(LIGHT_WORDINGS)
-            found.append(picture_question("picture light", text, light, whole))
+    light = LIGHT_CHANGES["flicker"] if _flickers(spec) else light_change(pixels, seconds)
+    if light != LIGHT_STEADY or rng.random() < _STEADY_SHARE:
+        text = rng.choice(LIGHT_WORDINGS)
+        found.append(picture_question("picture light", text, light, whole))
     # Most of film is grey or dark, and so is footage: none of it is left out here.
     text = rng.choice(MAIN_COLOUR_WORDINGS)
     found.append(picture_question("main colour", text, main_colour(pixels), whole))
     rng.shuffle(found)
     return found + make_questions(spec, seed, per_family=3, families=FAMILIES)
+
+
+def _flickers(spec: FootageVideo) -> bool:
+    """Whether the light of a single shot flickers, which its two ends do not tell."""
+    light = spec.scenes[0].light
+    return len(spec.scenes) == 1 and light is not None and light.kind == "flicker"
 
 
 def _measured_seconds(duration_seconds: float) -> torch.Tensor:

@@ -218,6 +218,7 @@ def _enlarged(
     settings["llm_config"] = with_text_layers(llm, level)
     settings |= {
         "frame_token_id": processor.frame_token_id,
+        "user_token_id": processor.user_token_id,
         "change_embedding": True,
         "picture_embedding": tells_picture(level),
         "time_embedding": True,

@@ -34,6 +34,14 @@ _STEADY_LIGHT_SHARE = 0.5
 
 def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
     """Whole-video questions about cuts, camera and, where there is one scene, light."""
+    found = cut_and_camera_questions(spec, rng)
+    if len(spec.scenes) == 1:
+        found += _light_questions(spec.scenes[0], rng, [(0.0, spec.duration_seconds)])
+    return found
+
+
+def cut_and_camera_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
+    """Whether there is a cut and whether the camera moves."""
     timeline = FullTimeline(spec)
     whole = [(0.0, spec.duration_seconds)]
     found = []
@@ -46,8 +54,6 @@ def picture_questions(spec: FullVideo, rng: random.Random) -> list[Question]:
     if rng.random() < _CAMERA_SHARE[bool(moves)]:
         text = rng.choice(CAMERA_WORDINGS)
         found.append(picture_question("picture camera", text, _yes_no(moves), moves or whole))
-    if len(spec.scenes) == 1:
-        found += _light_questions(spec.scenes[0], rng, whole)
     return found
 
 
