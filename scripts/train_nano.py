@@ -28,6 +28,7 @@ from timevlm.errors import InputError, TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.batches import FRAME_RATES, SHORT_FRAMES, BatchConfig
 from timevlm.training.checkpoint import read_part
+from timevlm.training.focus import weak_kinds
 from timevlm.training.loop import (
     CURRICULUM,
     PhaseConfig,
@@ -60,7 +61,7 @@ def main() -> int:
             footage_share=args.footage_share,
             frame_rates=tuple(args.frame_rates),
             first_seed=args.first_seed,
-            kind_weights=None if args.focus is None else _weak_kinds(args.focus),
+            kind_weights=None if args.focus is None else weak_kinds(args.focus),
         )
         model, processor = build_nano(args.start_from, args.level)
         tracks = TrackHead(model.config.llm.hidden_size, batches.kinds)
@@ -85,23 +86,6 @@ def main() -> int:
         export_nano(model, processor, args.out or args.folder / "export")
         logging.info("wrote %s", args.out or args.folder / "export")
     return 0
-
-
-def _weak_kinds(path: Path) -> dict[str, float]:
-    """How often to ask each kind of question: the more, the less an evaluation got right.
-
-    As if of each kind one more was right and one more wrong, so that few say little.
-    """
-    try:
-        kinds = json.loads(path.read_text())["kinds"]["questions"]
-        return {
-            kind: ((1.0 - score["mean"]) * score["count"] + 1.0) / (score["count"] + 2.0)
-            for kind, score in kinds.items()
-        }
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no result of scripts/eval_nano.py ({error}); give the JSON that it prints"
-        ) from error
 
 
 def _check_level(path: Path, level: str) -> None:

@@ -10,7 +10,7 @@ from timevlm.synth.full.footage import FootageVideo, sample_footage
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import frame_seconds
 from timevlm.training.batches import BatchConfig, VideoSample, sample_videos
-from timevlm.training.footage_turns import footage_queries, footage_questions, still_spans
+from timevlm.training.footage_turns import footage_queries, footage_questions
 from timevlm.training.kinds import FULL
 from timevlm.training.labels import patch_labels
 from timevlm.training.main_colour import main_colour
@@ -60,26 +60,6 @@ def test_light_and_colour_are_what_frames_show():
 def test_no_answer_about_the_light_is_much_more_common_than_another():
     answers = [question.answer for _, question in asked("picture light")]
     assert max(answers.count(choice) for choice in LIGHT_CHOICES) < 0.6 * len(answers)
-
-
-def test_nothing_moves_in_still_spans():
-    seen = 0
-    for spec in VIDEOS:
-        spans = still_spans(spec)
-        if spans is None:
-            assert any(shot.tremble for shot in spec.scenes)
-            continue
-        busy = [(d.start_seconds, d.end_seconds) for s in spec.scenes for d in s.drifters]
-        busy += [
-            (part.start_seconds, part.end_seconds)
-            for shot in spec.scenes
-            for part in (shot.camera, shot.light)
-            if part is not None
-        ]
-        for start, end in spans:
-            seen += 1
-            assert all(end <= begin or start >= finish for begin, finish in busy)
-    assert seen > 10
 
 
 def test_queries_name_spans_of_the_video_or_none():

@@ -12,7 +12,7 @@ from timevlm.synth.render import render_frames
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.batches import VideoSample
 from timevlm.training.kinds import FULL, kinds_of
-from timevlm.training.labels import MASK_SIDE, patch_labels
+from timevlm.training.labels import MASK_SIDE, NOT_YET, patch_labels
 
 SIDE, GRID = 96, 6
 GREY = 70.0
@@ -205,9 +205,16 @@ def test_patterns_sizes_motions_and_colours_are_those_of_the_object():
                 FULL.shapes[int(labels.shapes[frame, patch])],
                 FULL.patterns[int(labels.patterns[frame, patch])],
                 FULL.sizes[int(labels.sizes[frame, patch])],
-                FULL.motions[int(labels.motions[frame, patch])],
             )
-            same = [o for o in scene.objects if (o.shape, o.pattern, o.size, o.motion) == found]
+            motion = int(labels.motions[frame, patch])
+            does = (
+                {o.motion for o in scene.objects} if motion == NOT_YET else {FULL.motions[motion]}
+            )
+            same = [
+                o
+                for o in scene.objects
+                if (o.shape, o.pattern, o.size) == found and o.motion in does
+            ]
             colour, earlier = (
                 int(each[frame, patch]) for each in (labels.colours, labels.earlier_colours)
             )
@@ -217,6 +224,35 @@ def test_patterns_sizes_motions_and_colours_are_those_of_the_object():
             counted += found[1] != "plain"
     assert counted > 100
     assert turned > 20
+
+
+def test_a_motion_is_told_once_it_has_begun_and_acts_while_it_goes_on():
+    seen = {"before": 0, "during": 0, "after": 0, "never": 0}
+    for seed in range(12):
+        for scene in (spec := clean(seed, camera=None)).scenes:
+            if len(scene.objects) > 1:
+                continue  # of several, one may stand before another
+            (item,) = scene.objects
+            seconds = torch.arange(*scene.shown, 0.5, dtype=torch.float64)
+            labels = patch_labels([VideoSample(spec=spec, seconds=seconds, shift=0.0)], GRID)
+            on_object = labels.shapes < len(FULL.shapes)
+            start, end = item.motion_start_seconds, item.motion_end_seconds
+            for frame, time in enumerate(seconds.tolist()):
+                motions = set(labels.motions[frame][on_object[frame]].tolist())
+                acts = {FULL.acts[i] for i in labels.acts[frame][on_object[frame]].tolist()}
+                if not motions or abs(time - start) < 0.01 or abs(time - end) < 0.01:
+                    continue
+                own = FULL.motions.index(item.motion)
+                if item.motion == "still":
+                    phase, expected = "never", (own, "rests")
+                elif time < start:
+                    phase, expected = "before", (NOT_YET, "rests")
+                else:
+                    phase = "during" if time < end else "after"
+                    expected = (own, "acts" if time < end else "rests")
+                seen[phase] += 1
+                assert (motions, acts) == ({expected[0]}, {expected[1]}), (seed, item, time)
+    assert min(seen.values()) > 5, seen
 
 
 def test_the_lists_of_a_level_begin_with_those_of_basic():

@@ -44,7 +44,9 @@ def missed(*found: float) -> float:
         ),
         # Nothing is named: the seconds alone count, and any token of theirs.
         ("Does it get darker?", "yes", ((2.0, 3.0),), missed(0.1 + 0.05)),
-        ("What colour is the star?", "green", WHOLE, 0.0),  # not shown
+        # What is not shown, or no longer, is missed in any token.
+        ("What colour is the star?", "green", WHOLE, missed(0.5 + 0.2 + 0.1 + 0.05)),
+        ("When: the red ring vanishes", "<3.0s>", ((3.0, 3.0),), missed(0.05)),
         ("What colour is the ring?", "red", ((5.0, 6.0),), 0.0),  # not shown then
         ("What colour is the ring?", "red", ((5.0, 6.0), (0.0, 0.0)), missed(0.5)),
         ("Is there a ring?", "no", (), 0.0),

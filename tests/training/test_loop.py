@@ -149,7 +149,7 @@ def test_a_later_run_goes_on_with_the_head_of_tracks(tmp_path):
 
 
 def test_a_head_of_tracks_takes_over_one_without_the_last_lessons():
-    before = TrackHead(8, dataclasses.replace(FULL, cuts=(), texts=()))
+    before = TrackHead(8, dataclasses.replace(FULL, acts=(), stills=()))
     after = TrackHead(8, FULL)
     drawn = after.head.weight.detach().clone()
     after.take_over(before.state_dict())

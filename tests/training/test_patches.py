@@ -8,8 +8,8 @@ from tests.helpers import FRAME_SIDE, tiny_model
 from timevlm.synth.render import render_frames
 from timevlm.synth.world import sample_video
 from timevlm.training.batches import VideoSample
-from timevlm.training.kinds import FULL, word_id
-from timevlm.training.labels import patch_labels, text_parts
+from timevlm.training.kinds import FULL, text_parts, word_id
+from timevlm.training.labels import patch_labels
 from timevlm.training.loop import align_objective, labelled_frames
 from timevlm.training.nano import build_nano
 from timevlm.training.patches import PatchObjective

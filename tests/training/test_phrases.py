@@ -1,18 +1,29 @@
 """Words of captions know which object, in which scene, they tell of."""
 
 import math
+from itertools import accumulate
 
 import pytest
 import torch
 
 from tests.training.test_tracks import looks_of
+from timevlm.synth.captions import make_captions
 from timevlm.synth.palette import COLOURS, SHAPES
+from timevlm.synth.wording import split_phrases
+from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import format_captions
-from timevlm.training.batches import BatchConfig, encode_turns, sample_videos
-from timevlm.training.kinds import BASIC, named_token_ids
+from timevlm.training.batches import BatchConfig, VideoSample, encode_turns, sample_videos
+from timevlm.training.kinds import BASIC, FULL, MOVE_SIZE, named_token_ids
+from timevlm.training.labels import patch_labels
 from timevlm.training.nano import build_processor
-from timevlm.training.phrases import asked_phrases, caption_phrases, phrase_tokens, time_phrases
-from timevlm.training.tracks import phrase_loss
+from timevlm.training.phrases import (
+    asked_phrases,
+    caption_phrases,
+    phrase_tokens,
+    time_phrases,
+    told_columns,
+)
+from timevlm.training.tracks import phrase_loss, track_targets
 
 CAPTIONS = [
     (0.0, 9.0, "a small blue star grows, a red ring that turns pink spins and the camera pans"),
@@ -67,6 +78,55 @@ def test_the_loss_is_the_attention_on_the_object_in_its_scene():
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     # An object that no kept token shows in time teaches nothing.
     assert float(phrase_loss(attention, targets, seconds + 100.0, asked)) == 0.0
+
+
+def test_columns_told_are_what_labels_say_of_the_scene():
+    starts = dict(zip(FULL.lessons, accumulate((0, *FULL.track_sizes)), strict=False))
+    lesson_of = {start: lesson for lesson, start in starts.items()}
+    seen = dict.fromkeys(("motion", "camera", "light", "word", "tens", "ones"), 0)
+    for seed in range(40):
+        spec = sample_video(seed, level="full")
+        sample = VideoSample(spec=spec, seconds=frame_seconds(spec, 2.0), shift=0.0)
+        labels = patch_labels([sample], 12, outline=False)
+        targets = track_targets(labels, FULL)
+        for number, (_, _, text) in enumerate(make_captions(spec)):
+            in_scene = targets[labels.scenes == number]
+            for phrase in split_phrases(text):
+                for column in told_columns(phrase, FULL):
+                    lesson = lesson_of[max(start for start in lesson_of if start <= column)]
+                    seen[lesson] += bool(in_scene[..., column].any())
+                    told = column - starts[lesson]
+                    others = [*range(starts[lesson], starts[lesson] + FULL.lessons[lesson] - 1)]
+                    if lesson not in ("motion", "word", "tens", "ones"):
+                        others.remove(starts[lesson] + told)
+                        assert not in_scene[..., others].any(), phrase
+    assert min(seen.values()) > 5, seen
+    assert told_columns("the square collides with the circle", FULL) == ()
+    assert told_columns("a red star moves left", BASIC) == ()
+    (left,) = told_columns("a red star moves left", FULL)
+    assert left == starts["motion"] + FULL.motions.index("left")
+    tens, ones = told_columns("the text 47 appears", FULL)
+    assert (tens - starts["tens"], ones - starts["ones"]) == (3, 7)
+
+
+def test_a_phrase_wants_what_it_tells_and_not_the_object_alone():
+    answer = format_captions([(10.0, 14.0, "a red ring blinks and the camera shakes")])
+    ring, camera = caption_phrases(answer, FULL, build_processor("full").num_answer_tokens)
+    assert any(ring.looks)
+    assert not any(camera.looks)
+    targets = torch.zeros(1, 3, sum(FULL.track_sizes) + MOVE_SIZE)
+    targets[..., len(FULL.shapes)] = 1.0  # background
+    shape, colour = FULL.shapes.index("ring"), list(FULL.colours).index("red")
+    targets[0, :2, len(FULL.shapes)] = 0.0
+    targets[0, :2, [shape, len(FULL.shapes) + 1 + colour]] = 1.0  # tokens of the ring
+    targets[0, 1, ring.columns[0]] = 1.0  # of which the second has begun to blink
+    targets[0, 2, camera.columns[0]] = 1.0
+    seconds, attention = torch.full((1, 3), 12.0), torch.tensor([[0.5, 0.3, 0.2]])
+    for phrase, share in ((ring, 0.3), (camera, 0.2)):
+        asked = phrase_tokens([(0, 5, phrase)], FULL)
+        rows = (each.expand(len(asked.rows), *each.shape[1:]) for each in (attention, targets))
+        loss = phrase_loss(*rows, seconds.expand(len(asked.rows), -1), asked, FULL)
+        assert float(loss) / len(asked.rows) == pytest.approx(-math.log(share + 1e-4), rel=1e-5)
 
 
 @pytest.mark.parametrize(

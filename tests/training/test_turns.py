@@ -5,12 +5,14 @@ import re
 import pytest
 
 from timevlm.synth.captions import make_captions
+from timevlm.synth.full.grounding import FINDERS
+from timevlm.synth.full.wording import GROUNDING_WORDINGS
 from timevlm.synth.grounding import make_grounding
 from timevlm.synth.long import needles, sample_long_video
 from timevlm.synth.timeline import Timeline
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import parse_captions
-from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, parse_spans
+from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, grounding_prompt, parse_spans
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
 from timevlm.training.turns import frame_span, make_turns, spans_on_frames
 
@@ -135,6 +137,22 @@ def test_long_videos_are_asked_about_their_needles(level):
     expected = [format_spans(spans_on_frames([t.visible], frames)) for t in needles(spec)]
     assert sorted(spans) == sorted(expected)
     assert make_turns(spec, frames, 0.0, seed=1, num_turns=2) == turns[:2]
+
+
+def test_kinds_of_queries_that_weigh_more_are_asked_more_often():
+    counts = []
+    heavy = ("still", "any_transition")
+    weights = {kind: 1.0 if kind in heavy else 0.02 for kind in FINDERS}
+    asked = {grounding_prompt(text) for kind in heavy for text in GROUNDING_WORDINGS[kind][0]}
+    for chosen in ({"scene.nth": 1.0}, weights):
+        prompts = []
+        for seed in range(30):
+            spec = sample_video(seed, level="full")
+            turns = make_turns(spec, frame_seconds(spec, 1.0).tolist(), 0.0, seed, 16, chosen)
+            prompts += [turn.prompt for turn in turns if turn.family == "grounding"]
+        counts.append((len(prompts), sum(prompt in asked for prompt in prompts)))
+    assert abs(counts[0][0] - counts[1][0]) < 0.05 * counts[0][0]  # not more queries, but others
+    assert counts[1][1] > 1.5 * counts[0][1]
 
 
 def test_kinds_that_weigh_more_are_asked_more_often():

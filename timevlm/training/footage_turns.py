@@ -11,12 +11,10 @@ import torch
 
 from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.palette import LIGHT_CHANGES, LIGHT_STEADY
-from timevlm.synth.full.timeline import FullTimeline, outside
 from timevlm.synth.full.wording import GROUNDING_WORDINGS, draw_wording
 from timevlm.synth.items import Question, Span
 from timevlm.synth.questions import make_questions
 from timevlm.synth.render import render_frames
-from timevlm.synth.timeline import merge_spans
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 from timevlm.training.main_colour import main_colour
 from timevlm.training.picture_light import LIGHT_SECONDS, light_change
@@ -26,6 +24,7 @@ from timevlm.training.picture_questions import (
     picture_queries,
     picture_question,
 )
+from timevlm.training.stillness import still_spans
 
 FAMILIES = ("when", "reading", "camera", "transition", "brightness")
 _MEASURED_SIDE = 48  # pixels of the frames in which colour and light are measured
@@ -71,14 +70,3 @@ def footage_queries(spec: FootageVideo, rng: random.Random) -> list[tuple[str, l
     if still is not None and (still or rng.random() < 0.3):
         found.append((draw_wording(rng, GROUNDING_WORDINGS, "still", spec.split, {}), still))
     return found
-
-
-def still_spans(spec: FootageVideo) -> list[Span] | None:
-    """When nothing moves, drifters included; None where a trembling camera leaves it open."""
-    if any(shot.tremble for shot in spec.scenes):
-        return None
-    busy = merge_spans(
-        [(d.start_seconds, d.end_seconds) for shot in spec.scenes for d in shot.drifters]
-    )
-    still = FullTimeline(spec).still_spans()
-    return [part for span in still for part in outside(span, busy) if part[1] - part[0] >= 1.0]

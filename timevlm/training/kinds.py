@@ -39,6 +39,8 @@ class Kinds:
     cuts: tuple[str, ...]  # what lies between this frame and the one before, and lasts no time
     # Words that are written, then the tens and the ones of numbers; none where nothing is written.
     texts: tuple[tuple[str, ...], ...]
+    acts: tuple[str, ...]  # whether an object's motion goes on at the time
+    stills: tuple[str, ...]  # whether nothing moves at the time, neither object nor picture
     sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
     numbers: tuple[str, ...]  # of seconds that something may last: zero, one, two and so on
     # Families that are about all of what they ask for, and not about any of it: none of it may be
@@ -57,19 +59,38 @@ class Kinds:
         return tuple(names for names in every if names)
 
     @property
-    def track_sizes(self) -> tuple[int, ...]:
-        """Classes of each lesson of a vision token.
+    def lessons(self) -> dict[str, int]:
+        """The lessons of a vision token, in order, and the number of classes of each.
 
         Shape, colour, size, motion and earlier colour of its object or none; the scene's number,
-        later ones counting as one; at level "full" also pattern, camera, light, transition, cut
-        and what is written, or none.
+        later ones counting as one; at level "full" also pattern, camera, light, transition, cut,
+        what is written, whether the object's motion goes on and whether nothing moves, or none.
         """
-        of_object = (self.shapes, self.colours, self.sizes, self.motions, self.colours)
-        sizes = [len(names) + 1 for names in of_object]
-        sizes.append(MAX_SCENES + 1)
-        if self.has_patterns:
-            sizes.append(len(self.patterns) + 1)
-        return (*sizes, *(len(names) + 1 for names in (*self.happenings, *self.texts)))
+        words, tens, ones = self.texts or ((), (), ())
+        sizes = {
+            "shape": len(self.shapes),
+            "colour": len(self.colours),
+            "size": len(self.sizes),
+            "motion": len(self.motions),
+            "earlier colour": len(self.colours),
+            "scene": MAX_SCENES,
+            "pattern": len(self.patterns) if self.has_patterns else 0,
+            "camera": len(self.cameras),
+            "light": len(self.lights),
+            "transition": len(self.transitions),
+            "cut": len(self.cuts),
+            "word": len(words),
+            "tens": len(tens),
+            "ones": len(ones),
+            "acts": len(self.acts),
+            "still": len(self.stills),
+        }
+        return {name: size + 1 for name, size in sizes.items() if size}
+
+    @property
+    def track_sizes(self) -> tuple[int, ...]:
+        """Classes of each lesson."""
+        return tuple(self.lessons.values())
 
     def looks_named(self, text: str) -> tuple[bool, ...]:
         """Which of the shapes, then of the colours, a text names."""
@@ -96,6 +117,8 @@ BASIC = Kinds(
     transitions=(),
     cuts=(),
     texts=(),
+    acts=(),
+    stills=(),
     sides=(),
     numbers=(),
     every_token_families=frozenset({"caption", "count"}),
@@ -112,10 +135,20 @@ FULL = Kinds(
     transitions=tuple(name for name in full.TRANSITIONS if name != "cut"),
     cuts=("cut",),
     texts=(full.OVERLAY_WORDS, tuple("123456789"), tuple("0123456789")),
+    acts=("acts", "rests"),
+    stills=("still",),
     sides=full_wording.WHERE,
     numbers=full.NUMBERS,
     every_token_families=BASIC.every_token_families | {"duration"},
 )
+
+
+def text_parts(text: str) -> list[int]:
+    """The word of a text, the tens and the ones of its number, as classes of `FULL.texts`."""
+    words, tens, ones = FULL.texts
+    if text in words:
+        return [words.index(text), len(tens), len(ones)]
+    return [len(words), tens.index(text[0]), ones.index(text[1])]
 
 
 def word_id(processor: TimeVLMProcessor, word: str) -> int:

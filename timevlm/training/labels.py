@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from timevlm.synth.full.motion import screen_poses
+from timevlm.synth.full.motion import Poses, screen_poses
 from timevlm.synth.full.object_questions import speed
 from timevlm.synth.full.palette import MAX_OBJECTS as MAX_OBJECTS_FULL
 from timevlm.synth.full.palette import TRAVELLING
@@ -23,28 +23,32 @@ from timevlm.synth.palette import MAX_OBJECTS, SHAPES
 from timevlm.synth.shapes import SIGNED_DISTANCE
 from timevlm.synth.spec import ObjectSpec, SceneSpec, VideoSpec
 from timevlm.training.batches import VideoSample
-from timevlm.training.kinds import BASIC, FULL, Kinds
+from timevlm.training.kinds import BASIC, FULL, Kinds, text_parts
+from timevlm.training.stillness import STILL, still_labels
 
 _PATCH_PIXELS = 16  # at which texts are laid out: a box in pixels is about the same at any size
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
-_NUM_OBJECT_CLASSES = 6  # shape, colour, size, motion, pattern, earlier colour
+NOT_YET = -1  # class of a motion that has not begun: nothing shows it so far
+_NUM_OBJECT_CLASSES = 7  # shape, colour, size, motion, pattern, earlier colour, whether it acts
 _NUM_HAPPENINGS = 4  # camera, light, transition, cut
 
 
 class PatchLabels(NamedTuple):
     """Labels of N frames of T patches.
 
-    shapes, colours, sizes and motions (N, T), the last class is background; scenes (N,): the
-    frame's scene, counted from 0; places (N, T, 3): x and y of the object's centre in the frame,
-    and its radius; masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
+    shapes, colours, sizes and motions (N, T), the last class is background, a motion of level
+    "full" is NOT_YET before it begins; scenes (N,): the frame's scene, counted from 0;
+    places (N, T, 3): x and y of the object's centre in the frame, and its radius;
+    masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
     moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
     patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
     turned another one, the last class is none; happenings (N, 4): what camera, light and transition
     do at the time and whether a cut came just before, the last class is nothing; texts (N, T, 3):
     the word, or the tens and the ones of the number, that is written there, the last class is none;
-    speeds (N, T): in frame sides a second while the object goes from place to place, else 0.
-    Classes count in the lists of the level's `Kinds`.
+    speeds (N, T): in frame sides a second while the object goes from place to place, else 0;
+    acts (N, T): whether the object's motion goes on, the last class is background; stills (N,):
+    those of `still_labels`. Classes count in the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -60,6 +64,8 @@ class PatchLabels(NamedTuple):
     happenings: Tensor
     texts: Tensor
     speeds: Tensor
+    acts: Tensor
+    stills: Tensor
 
     def to(self, device: torch.device | str) -> "PatchLabels":
         """The same labels on a device."""
@@ -70,9 +76,9 @@ class PatchLabels(NamedTuple):
 class _Seen:
     """What N frames show of up to S objects each, all on the picture.
 
-    shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 6), those of no object
-    last; speeds (N, S + 1); scenes (N,); happenings (N, 4); runs: (video, scene) of each frame;
-    texts: what is written on each frame, None for nothing.
+    shape_index, x, y, radius, angle and visible (N, S); classes (N, S + 1, 7), those of no object
+    last; speeds (N, S + 1); scenes and stills (N,); happenings (N, 4); runs: (video, scene) of each
+    frame; texts: what is written on each frame, None for nothing.
     """
 
     shape_index: Tensor
@@ -85,6 +91,7 @@ class _Seen:
     speeds: Tensor
     scenes: Tensor
     happenings: Tensor
+    stills: Tensor
     runs: list[tuple[int, int]]
     texts: Sequence[Overlay | None]
 
@@ -100,7 +107,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
     owner, places = _patch_owners(seen, grid)
     moves = _moves(seen).gather(1, owner[..., None].expand(-1, -1, 3))
     of_patch = seen.classes.gather(1, owner[..., None].expand(-1, -1, _NUM_OBJECT_CLASSES))
-    shapes, colours, sizes, motions, patterns, earlier_colours = of_patch.unbind(-1)
+    shapes, colours, sizes, motions, patterns, earlier_colours, acts = of_patch.unbind(-1)
     masks = _patch_masks(seen, grid) if outline else torch.empty(*owner.shape, 0)
     return PatchLabels(
         shapes,
@@ -116,13 +123,15 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
         seen.happenings,
         _patch_texts(seen, grid),
         seen.speeds.gather(1, owner),
+        acts,
+        seen.stills,
     )
 
 
 def _nothing(kinds: Kinds) -> list[int]:
     """The classes of no object."""
     of_object = (kinds.shapes, kinds.colours, kinds.sizes, kinds.motions, kinds.patterns)
-    return [*(len(names) for names in of_object), len(kinds.colours)]
+    return [*(len(names) for names in of_object), len(kinds.colours), len(kinds.acts)]
 
 
 def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
@@ -148,6 +157,7 @@ def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
         speeds=torch.zeros(len(times), MAX_OBJECTS + 1),
         scenes=torch.tensor(scenes),
         happenings=torch.zeros(len(times), _NUM_HAPPENINGS, dtype=torch.long),
+        stills=torch.full((len(times),), STILL),
         runs=runs,
         texts=[None] * len(times),
     )
@@ -167,6 +177,7 @@ def _basic_classes(item: ObjectSpec, seconds: float) -> list[int]:
         BASIC.motions.index(item.motion),
         0,
         len(BASIC.colours) if colour == item.colour else BASIC.colours.index(item.colour),
+        0,
     ]
 
 
@@ -177,15 +188,6 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
     index = torch.where(second, shots.second_scene, shots.scene_index)
     seconds = torch.where(second, shots.second_seconds, shots.seconds)
     poses = screen_poses(scenes, index, seconds)
-    num_slots = poses.x.shape[1]
-    table = torch.tensor([_still_classes(scene) for scene in scenes])[index]
-    classes = torch.tensor(_nothing(FULL)).expand(len(index), num_slots + 1, -1).clone()
-    sizes, motions, first_colours = table[:, :num_slots].unbind(-1)
-    has_turned = poses.colour_index != first_colours
-    earlier = torch.where(has_turned, first_colours, len(FULL.colours))
-    of_object = (poses.shape_index, poses.colour_index, sizes, motions, poses.pattern_index)
-    of_object += (earlier,)
-    classes[:, :-1] = torch.stack(of_object, dim=-1)
     is_lit = shots.gain * (1.0 - shots.white) >= MIN_SEEN
     numbers = {id(scene): i for sample in samples for i, scene in enumerate(sample.spec.scenes)}
     of_frame = torch.tensor([numbers[id(scene)] for scene in scenes])[index]
@@ -197,16 +199,35 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
         radius=poses.radius,
         angle=poses.angle,
         visible=poses.visible & is_lit[:, None],
-        classes=classes,
+        classes=_full_classes(scenes, index, seconds, poses),
         speeds=_speeds(scenes, index, seconds),
         scenes=of_frame,
         happenings=_happenings(samples, scenes, index, seconds),
+        stills=torch.cat([still_labels(sample.spec, sample.seconds) for sample in samples]),
         runs=list(zip(videos, of_frame.tolist(), strict=True)),
         texts=[
             text if lit and (text := scenes[i].overlay) and text.is_shown(t) else None
             for i, t, lit in zip(index.tolist(), seconds.tolist(), is_lit.tolist(), strict=True)
         ],
     )
+
+
+def _full_classes(
+    scenes: Sequence[FullScene], index: Tensor, seconds: Tensor, poses: Poses
+) -> Tensor:
+    """What each object of each frame's scene is and does at the time: (N, S + 1, 7)."""
+    num_slots = poses.x.shape[1]
+    table = torch.tensor([_still_classes(scene) for scene in scenes])[index]
+    sizes, motions, first_colours = table[:, :num_slots].unbind(-1)
+    has_turned = poses.colour_index != first_colours
+    earlier = torch.where(has_turned, first_colours, len(FULL.colours))
+    shows, goes_on = (each[:, :num_slots] for each in _motion_times(scenes, index, seconds))
+    motions = torch.where(shows, motions, NOT_YET)
+    acts = torch.where(goes_on, FULL.acts.index("acts"), FULL.acts.index("rests"))
+    of_object = (poses.shape_index, poses.colour_index, sizes, motions, poses.pattern_index)
+    classes = torch.tensor(_nothing(FULL)).expand(len(index), num_slots + 1, -1).clone()
+    classes[:, :-1] = torch.stack([*of_object, earlier, acts], dim=-1)
+    return classes
 
 
 def _still_classes(scene: FullScene) -> list[list[int]]:
@@ -221,6 +242,27 @@ def _still_classes(scene: FullScene) -> list[list[int]]:
     ]
     nothing = [len(FULL.sizes), len(FULL.motions), len(FULL.colours)]
     return found + [nothing] * (MAX_OBJECTS_FULL - len(found))
+
+
+def _motion_times(
+    scenes: Sequence[FullScene], index: Tensor, seconds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Whether each object's motion shows at its frame's time, and whether it goes on: (N, S).
+
+    What never moves shows that at any time.
+    """
+    nothing = (0.0, 0.0, True)
+    rows = [
+        [
+            (item.motion_start_seconds, item.motion_end_seconds, item.motion == "still")
+            for item in scene.objects
+        ]
+        + [nothing] * (MAX_OBJECTS_FULL - len(scene.objects))
+        for scene in scenes
+    ]
+    start, end, rests = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
+    rests, now = rests > 0, seconds[:, None]
+    return rests | (now > start), ~rests & (now >= start) & (now < end)
 
 
 def _speeds(scenes: Sequence[FullScene], index: Tensor, seconds: Tensor) -> Tensor:
@@ -335,14 +377,6 @@ def _patches_within(start: int, end: int) -> slice:
     """The patches of a row of which pixels from `start` to `end` cover at least a quarter."""
     least = _PATCH_PIXELS // 4
     return slice(-(-(start + least) // _PATCH_PIXELS) - 1, (end - least) // _PATCH_PIXELS + 1)
-
-
-def text_parts(text: str) -> list[int]:
-    """The word of a text, the tens and the ones of its number, as classes of `FULL.texts`."""
-    words, tens, ones = FULL.texts
-    if text in words:
-        return [words.index(text), len(tens), len(ones)]
-    return [len(words), tens.index(text[0]), ones.index(text[1])]
 
 
 def _moves(seen: _Seen) -> Tensor:

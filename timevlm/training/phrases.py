@@ -9,19 +9,23 @@ the question look (`pointer.py`), what is faster or further left by what they se
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from timevlm.synth.full.palette import CAMERA_MOVES, LIGHT_CHANGES, MOTIONS
 from timevlm.synth.wording import split_phrases
 from timevlm.tasks.captioning import LINE_SEPARATOR, parse_captions
 from timevlm.tasks.grounding import format_span
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, parse_timestamp
 from timevlm.training.fields import TensorFields
-from timevlm.training.kinds import Kinds
+from timevlm.training.kinds import Kinds, text_parts
 
 # A scene's last frame is its own; answers write tenths of a second.
 _SLACK_SECONDS = 0.05
+MAX_COLUMNS, NO_COLUMN = 2, -1  # a number is told by its tens and its ones
+_OF_PICTURE = ("the camera ", "the light ", "the text ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,8 @@ class Phrase:
     `first` to `last` are the tokens that look: in an answer those whose next token is a word of the
     phrase, in a question the words themselves; `looks`
     which shapes and colours the object has; it is told of in the scene of the frames from
-    `start_seconds` to `end_seconds`; `evenly`, if all of what is shown of it has to be looked at
-    alike, and not any of it.
+    `start_seconds` to `end_seconds`, and `columns` (of `told_columns`) have to be shown with it;
+    `evenly`, if all of what is shown of it has to be looked at alike, and not any of it.
     """
 
     first: int
@@ -40,6 +44,7 @@ class Phrase:
     looks: tuple[bool, ...]
     start_seconds: float
     end_seconds: float
+    columns: tuple[int, ...] = ()
     evenly: bool = False
 
 
@@ -48,13 +53,14 @@ class PhraseTokens(TensorFields):
     """P tokens of a batch's texts, each about to say a word of a phrase.
 
     rows (P,) and places (P,) of the tokens; looks (P, shapes + colours) bool; spans (P, 2) in
-    seconds; evenly (P,) bool.
+    seconds; columns (P, MAX_COLUMNS), those after the last being NO_COLUMN; evenly (P,) bool.
     """
 
     rows: Tensor
     places: Tensor
     looks: Tensor
     spans: Tensor
+    columns: Tensor
     evenly: Tensor
 
     def of_rows(self, rows: Tensor) -> "PhraseTokens":
@@ -65,24 +71,28 @@ class PhraseTokens(TensorFields):
             places=self.places[found],
             looks=self.looks[found],
             spans=self.spans[found],
+            columns=self.columns[found],
             evenly=self.evenly[found],
         )
 
 
 def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) -> list[Phrase]:
-    """The phrases about objects in the captions of `format_captions`.
+    """The phrases in the captions of `format_captions` of what a token can show.
 
-    `num_tokens` counts the tokens of a beginning of the answer. A phrase without a shape, such as
-    one about the camera, is left out.
+    `num_tokens` counts the tokens of a beginning of the answer. A phrase about no object that tells
+    nothing of `told_columns` is left out.
     """
+    nothing = (False,) * (len(kinds.shapes) + len(kinds.colours))
     phrases, before = [], ""
     for start, end, text in parse_captions(answer):
         before += format_span(start, end) + " "
         place = 0
         for words in split_phrases(text):
             place = text.index(words, place)
-            looks = kinds.looks_named(words)
-            if any(looks[: len(kinds.shapes)]):
+            columns = told_columns(words, kinds)
+            is_picture = bool(columns) and words.startswith(_OF_PICTURE)
+            looks = nothing if is_picture else kinds.looks_named(words)
+            if columns or any(looks[: len(kinds.shapes)]):
                 told = before + text[:place]
                 phrases.append(
                     Phrase(
@@ -91,11 +101,36 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
                         looks=looks,
                         start_seconds=start,
                         end_seconds=end,
+                        columns=columns,
                     )
                 )
             place += len(words)
         before += text + LINE_SEPARATOR
     return phrases
+
+
+def told_columns(phrase: str, kinds: Kinds) -> tuple[int, ...]:
+    """Which of the classes of all lessons, counted on, show what a phrase of a caption says.
+
+    A token has them from when it is to be seen: the motion of an object, what the camera or the
+    light does, the parts of a text. None at level "basic", nor for other phrases.
+    """
+    if not kinds.acts:
+        return ()
+    starts = dict(zip(kinds.lessons, accumulate((0, *kinds.track_sizes)), strict=False))
+    if phrase.startswith("the text "):
+        parts = text_parts(phrase.split()[2])
+        return tuple(
+            starts[lesson] + part
+            for lesson, part in zip(("word", "tens", "ones"), parts, strict=True)
+            if part < kinds.lessons[lesson] - 1
+        )
+    told = (
+        *(("camera", i, f"the camera {CAMERA_MOVES[k].does}") for i, k in enumerate(kinds.cameras)),
+        *(("light", i, f"the light {LIGHT_CHANGES[kind]}") for i, kind in enumerate(kinds.lights)),
+        *(("motion", i, f" {MOTIONS[kind].does}") for i, kind in enumerate(kinds.motions)),
+    )
+    return next(((starts[lesson] + i,) for lesson, i, words in told if phrase.endswith(words)), ())
 
 
 def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) -> list[Phrase]:
@@ -157,11 +192,16 @@ def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> P
     for i, (_, _, phrase) in enumerate(tokens):
         looks[i] = torch.tensor(phrase.looks)
     spans = [(phrase.start_seconds, phrase.end_seconds) for _, _, phrase in tokens]
+    columns = [
+        [*phrase.columns, *(NO_COLUMN,) * (MAX_COLUMNS - len(phrase.columns))]
+        for _, _, phrase in tokens
+    ]
     return PhraseTokens(
         rows=torch.tensor([row for row, _, _ in tokens], dtype=torch.long),
         places=torch.tensor([place for _, place, _ in tokens], dtype=torch.long),
         looks=looks,
         spans=torch.tensor(spans, dtype=torch.float32).reshape(-1, 2),
+        columns=torch.tensor(columns, dtype=torch.long).reshape(-1, MAX_COLUMNS),
         evenly=torch.tensor([phrase.evenly for _, _, phrase in tokens], dtype=torch.bool),
     )
 

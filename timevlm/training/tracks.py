@@ -94,8 +94,15 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     classes += [labels.patterns] if kinds.has_patterns else []
     classes += wide[1:]
     classes += labels.texts.unbind(-1)[: len(kinds.texts)]
-    parts = [F.one_hot(k, n).float() for k, n in zip(classes, kinds.track_sizes, strict=True)]
+    classes += [labels.acts] if kinds.acts else []
+    classes += [labels.stills[:, None].expand_as(labels.shapes)] if kinds.stills else []
+    parts = [_as_targets(k, n) for k, n in zip(classes, kinds.track_sizes, strict=True)]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
+
+
+def _as_targets(classes: Tensor, num_classes: int) -> Tensor:
+    """Classes (N, T) as probabilities (N, T, num_classes), all 0 where they are not known."""
+    return F.one_hot(classes.clamp(min=0), num_classes).float() * (classes >= 0)[..., None]
 
 
 def measure_targets(labels: PatchLabels) -> Tensor:
@@ -135,8 +142,9 @@ def lookup_loss(
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
     gives them, after merging and dropping, and seconds (R, >= T) of the same tokens. Every span
     wants attention of its own, on the objects whose looks the turn names or, if it names none, on
-    any token. Rows that need every object want their attention even over those: they count how far
-    it is from that (Kullback-Leibler). What no token shows counts nothing.
+    any token; a span in which none of these is shown, as of what vanishes in it, wants it on any of
+    its tokens. Rows that need every object want their attention even over those: they count how far
+    it is from that (Kullback-Leibler). Spans without a token count nothing.
     """
     targets, seconds = targets[:, : ranking.shape[1]], seconds[:, : ranking.shape[1]]
     unnamed = ~asked.looks.any(dim=1) & ~asked.every
@@ -148,6 +156,9 @@ def lookup_loss(
         seconds.repeat_interleave(num_spans, dim=0), asked.spans.flatten(0, 1)
     ).unflatten(0, (-1, num_spans))
     wanted = fits[:, None] * inside
+    # Of what has just vanished no token is left: there its absence is to be seen.
+    gone = (wanted.amax(dim=2) <= MIN_SHOWN) & ~asked.every[:, None]
+    wanted = torch.where(gone[..., None], of_frames(targets, kinds)[:, None] * inside, wanted)
     shown = wanted.amax(dim=2) > MIN_SHOWN
     found = -((ranking[:, None] * wanted).sum(dim=2) + 1e-4).log()
     one = (found * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
@@ -191,13 +202,18 @@ def phrase_loss(
     """Sum over tokens of captions of -log of the attention on the object that they tell of.
 
     attention (P, T) from each of the P tokens of `asked` to kept vision tokens; targets (P, T, K)
-    and seconds (P, T) of those. The object has to look as told and to be in the scene told of; a
+    and seconds (P, T) of those. The object has to look as told, to have begun what it is told to do
+    and to be in the scene told of; cameras, lights and texts have to be those told; a
     token that tells a time wants any token of that frame; one that is to look evenly counts how far
     it is from that, as in `lookup_loss`. What no vision token shows counts nothing.
     """
     named = asked.looks.any(dim=1, keepdim=True)
     looks = wanted_tokens(targets, asked.looks, kinds)
     wanted = torch.where(named, looks, of_frames(targets, kinds))
+    for column in asked.columns.unbind(1):
+        index = column.clamp(min=0)[:, None, None].expand(-1, targets.shape[1], 1)
+        told = (targets.gather(2, index).squeeze(2) / FULLY_SHOWN).clamp(max=1.0)
+        wanted = torch.where((column >= 0)[:, None], torch.minimum(wanted, told), wanted)
     wanted = wanted * inside_spans(seconds, asked.spans)
     shown = wanted.amax(dim=1) > MIN_SHOWN
     found = -((attention * wanted).sum(dim=1) + 1e-4).log()

@@ -10,14 +10,15 @@ import random
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from timevlm.synth.captions import make_captions
 from timevlm.synth.full import wording as full_wording
 from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.grounding import make_grounding
+from timevlm.synth.items import GroundingQuery
 from timevlm.synth.long import make_needle_questions, needles
 from timevlm.synth.palette import ORDINALS, SHAPES
 from timevlm.synth.questions import Question, make_questions
@@ -35,11 +36,14 @@ from timevlm.training.main_colour import AT_WORDINGS as MAIN_COLOUR_AT_WORDINGS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 from timevlm.training.main_colour import background_colour
 from timevlm.training.picture_questions import picture_queries, picture_question, picture_questions
+from timevlm.training.typed import as_typed
 
 ABSENT_SHARE = 0.1  # grounding queries of level "full" about an object that is not there
 GREY_SHARE = 0.15  # of the videos of level "full" whose grey is asked for as a main colour
+_CHOICE = 2  # queries to choose from for each one that is asked, where kinds weigh
 _SLACK = 1e-6
 _MARKS = re.compile(TIMESTAMP_PATTERN)
+_Asked = TypeVar("_Asked", Question, GroundingQuery)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +150,11 @@ def make_turns(
 ) -> list[Turn]:
     """`num_turns` turns about a video: its captions, up to a quarter grounding, the rest questions.
 
-    Questions are drawn evenly or, with `weights` of their kinds (1 for those not in it), in
-    proportion to these. `frame_seconds` are presentation times, the world's times plus `shift`. A
-    video with more scenes than can be counted gets turns about its needles, and footage about what
-    its picture does, as many as there are.
+    Questions and queries are drawn evenly or, with `weights` of their kinds (1 for those not in
+    it), in proportion to these. `frame_seconds` are presentation times, the world's times plus
+    `shift`. A video with more scenes than can be counted gets turns about its needles, and footage
+    about what its picture does, as many as there are. At level "full" some questions and queries
+    are `as_typed`.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
     if isinstance(spec, FootageVideo):
@@ -160,11 +165,16 @@ def make_turns(
     if len(spec.scenes) > len(ORDINALS):
         return _needle_turns(spec, frame_seconds, shift, seed, num_turns)
     turns = [caption_turn(spec, frame_seconds, shift)]
-    for query in make_grounding(spec, seed, limit=max(1, num_turns // 4)):
+    limit = max(1, num_turns // 4)
+    queries = make_grounding(spec, seed, limit=_CHOICE * limit if weights else limit)
+    if weights:
+        queries = _weighted(queries, weights, rng)[:limit]
+    for query in queries:
         if isinstance(spec, FullVideo) and rng.random() < ABSENT_SHARE:
             turns.append(absent_turn(spec, rng))
         else:
-            turns.append(grounding_turn(query.text, query.spans, frame_seconds, shift))
+            text = as_typed(query.text, rng) if isinstance(spec, FullVideo) else query.text
+            turns.append(grounding_turn(text, query.spans, frame_seconds, shift))
     if isinstance(spec, FullVideo):
         turns += main_colour_turns(spec, frame_seconds, shift)
         about_picture = picture_questions(spec, rng)
@@ -176,12 +186,23 @@ def make_turns(
     per_family = max(1, num_turns // share) + bool(weights)
     questions = make_questions(spec, seed, per_family=per_family)
     if weights:
-        questions.sort(key=lambda q: rng.random() ** (1 / weights.get(q.kind, 1.0)), reverse=True)
+        questions = _weighted(questions, weights, rng)
     else:
         rng.shuffle(questions)
     for question in questions[: max(0, num_turns - len(turns))]:
+        if isinstance(spec, FullVideo):
+            question = replace(question, text=as_typed(question.text, rng))
         turns.append(question_turn(question, frame_seconds, shift))
     return turns[:num_turns]
+
+
+def _weighted(
+    items: Sequence[_Asked], weights: Mapping[str, float], rng: random.Random
+) -> list[_Asked]:
+    """The items in an order drawn without replacement, those of weightier kinds sooner."""
+    return sorted(
+        items, key=lambda item: rng.random() ** (1 / weights.get(item.kind, 1.0)), reverse=True
+    )
 
 
 def main_colour_turns(spec: FullVideo, frame_seconds: Sequence[float], shift: float) -> list[Turn]:

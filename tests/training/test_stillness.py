@@ -1,0 +1,72 @@
+"""When nothing moves: spans against the raw specs, and labels of frames against the spans."""
+
+import torch
+
+from timevlm.synth.full.footage import FootageVideo, sample_footage
+from timevlm.synth.world import frame_seconds, sample_video
+from timevlm.training.batches import VideoSample
+from timevlm.training.kinds import FULL
+from timevlm.training.labels import patch_labels
+from timevlm.training.stillness import MOVING, OPEN, STILL, still_labels, still_spans
+from timevlm.training.tracks import track_targets
+
+VIDEOS = [sample_footage(seed, "train") for seed in range(40)]
+VIDEOS += [sample_video(seed, level="full") for seed in range(40)]
+
+
+def busy_spans(spec):
+    """When objects, drifters, cameras and lights are known to move."""
+    for scene in spec.scenes:
+        for part in (scene.camera, scene.light):
+            if part is not None:
+                yield part.start_seconds, part.end_seconds
+        for item in scene.objects:
+            if item.motion != "still":
+                yield item.motion_start_seconds, item.motion_end_seconds
+        if isinstance(spec, FootageVideo):
+            for drifter in scene.drifters:
+                yield drifter.start_seconds, drifter.end_seconds
+
+
+def test_nothing_moves_in_still_spans():
+    seen = {True: 0, False: 0}
+    for spec in VIDEOS:
+        is_footage = isinstance(spec, FootageVideo)
+        spans = still_spans(spec)
+        if spans is None:
+            assert is_footage
+            assert any(shot.tremble for shot in spec.scenes)
+            continue
+        for start, end in spans:
+            seen[is_footage] += 1
+            assert all(end <= begin or start >= finish for begin, finish in busy_spans(spec))
+    assert min(seen.values()) > 10
+
+
+def test_frames_are_labelled_by_the_spans_and_nothing_is_said_of_what_is_open():
+    counts = {STILL: 0, MOVING: 0, OPEN: 0}
+    for spec in VIDEOS:
+        seconds = frame_seconds(spec, 1.0)
+        spans, labels = still_spans(spec), still_labels(spec, seconds).tolist()
+        for time, label in zip(seconds.tolist(), labels, strict=True):
+            counts[label] += 1
+            if spans is None:
+                assert label == OPEN
+            else:
+                assert (label == STILL) == any(start <= time < end for start, end in spans)
+    assert min(counts.values()) > 50
+
+
+def test_targets_say_so_and_leave_open_frames_without_a_lesson():
+    last = sum(FULL.track_sizes)
+    for spec in VIDEOS[:10]:
+        sample = VideoSample(spec=spec, seconds=frame_seconds(spec, 1.0), shift=0.0)
+        labels = patch_labels([sample], 2, outline=False)
+        targets = track_targets(labels, FULL)[..., last - 2 : last]
+        expected = {
+            STILL: torch.tensor([1.0, 0.0]),
+            MOVING: torch.tensor([0.0, 1.0]),
+            OPEN: torch.tensor([0.0, 0.0]),
+        }
+        for frame, label in enumerate(labels.stills.tolist()):
+            assert torch.equal(targets[frame], expected[label].expand(4, 2))
