@@ -5,6 +5,7 @@ import pytest
 from timevlm.tasks.captioning import (
     format_captions,
     goes_forward,
+    list_once,
     merge_repeats,
     parse_captions,
 )
@@ -34,6 +35,35 @@ def test_parse_undoes_format():
     for _ in range(500):
         captions = random_captions(rng)
         assert parse_captions(format_captions(captions)) == captions
+
+
+@pytest.mark.parametrize(
+    ("text", "once"),
+    [
+        ("a red star spins", None),
+        ("a red star spins and a red star spins", "a red star spins"),
+        (
+            "a red star spins, a ring grows and a red star spins",
+            "a red star spins and a ring grows",
+        ),
+        (
+            "a ring grows, a ring grows, the camera shakes and the light flickers",
+            "a ring grows, the camera shakes and the light flickers",
+        ),
+        ("the cat sits, a dog barks, and the cat sits", "the cat sits, and a dog barks"),
+        ("a dog barks and a cat barks", None),
+        (
+            "a dog sits and barks, a cat sits and barks",
+            "a dog sits and barks, a cat sits and barks",
+        ),
+        ("a red star spins and a red star", None),
+        ("", None),
+    ],
+)
+def test_things_of_a_list_are_said_once(text, once):
+    once = once or text  # None: as it is
+    assert list_once(text) == once
+    assert list_once(once) == once
 
 
 @pytest.mark.parametrize(
@@ -85,6 +115,8 @@ def test_what_was_just_said_is_not_said_again():
     assert merge_repeats([red, blue, (1.5, 4.0, "red")]) == [(0.0, 4.0, "red"), blue]
     assert merge_repeats([red, blue, (4.0, 5.0, "red")]) == [red, blue, (4.0, 5.0, "red")]
     assert merge_repeats([]) == []
+    twice = (0.0, 1.0, "a red star spins and a red star spins")
+    assert merge_repeats([twice]) == [(0.0, 1.0, "a red star spins")]
 
 
 def test_merged_captions_do_not_repeat_and_keep_their_order():

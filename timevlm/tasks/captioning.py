@@ -16,6 +16,8 @@ from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, round_seconds
 CAPTION_PROMPT = "Describe every scene."
 LINE_SEPARATOR = "\n"
 _WORD = r"[^\x00-\x20\x7f<]+"
+_SEPARATOR = re.compile("(, and |, | and )")
+_THING = re.compile("(?:an?|the)(?: [^ ]+){2,}", re.IGNORECASE)
 _TEXT = re.compile(f"{_WORD}(?: {_WORD})*")
 _LINE = re.compile(
     f"({TIMESTAMP_PATTERN}{RANGE_SEPARATOR}{TIMESTAMP_PATTERN}) ({_TEXT.pattern})", re.DOTALL
@@ -59,10 +61,12 @@ def merge_repeats(
 
     A caption repeats the one before it if it has the same words, and any earlier one if it also
     shares time with it. Equal words about a later time, with something else in between, are a
-    scene that comes back and stay. `captions` go forward, see `goes_forward`.
+    scene that comes back and stay. What a caption lists twice (`list_once`) it says once.
+    `captions` go forward, see `goes_forward`.
     """
     kept: list[tuple[float, float, str]] = []
     for start, end, text in captions:
+        text = list_once(text)
         words = normalize_answer(text)
         said = [i for i, other in enumerate(kept) if normalize_answer(other[2]) == words]
         if said and (said[-1] == len(kept) - 1 or start < kept[said[-1]][1]):
@@ -71,6 +75,25 @@ def merge_repeats(
         else:
             kept.append((start, end, text))
     return kept
+
+
+def list_once(text: str) -> str:
+    """The text without items that an earlier item of its list equals: "a, b and a" is "a and b".
+
+    Only items that begin with an article and have three words or more are things that can be said
+    twice in vain; "barks" is another animal's bark.
+    """
+    first, *others = _SEPARATOR.split(text)
+    kept, separators = [first], []
+    for separator, item in zip(others[::2], others[1::2], strict=True):
+        if item not in kept or _THING.fullmatch(item) is None:
+            kept.append(item)
+            separators.append(separator)
+    if len(kept) == 1 + len(others) // 2:
+        return text
+    if separators:  # the last of the items left comes after what the last item came after
+        separators[-1] = others[-2]
+    return kept[0] + "".join(map(str.__add__, separators, kept[1:]))
 
 
 def goes_forward(captions: Sequence[tuple[float, float, str]]) -> bool:
