@@ -112,8 +112,9 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
 def told_columns(phrase: str, kinds: Kinds) -> tuple[int, ...]:
     """Which of the classes of all lessons, counted on, show what a phrase of a caption says.
 
-    A token has them from when it is to be seen: the motion of an object, what the camera or the
-    light does, the parts of a text. None at level "basic", nor for other phrases.
+    A token has them from when it is to be seen: the motion of an object and the colour that it had
+    before it turned another, what the camera or the light does, the parts of a text. None at level
+    "basic", nor for other phrases.
     """
     if not kinds.acts:
         return ()
@@ -130,7 +131,13 @@ def told_columns(phrase: str, kinds: Kinds) -> tuple[int, ...]:
         *(("light", i, f"the light {LIGHT_CHANGES[kind]}") for i, kind in enumerate(kinds.lights)),
         *(("motion", i, f" {MOTIONS[kind].does}") for i, kind in enumerate(kinds.motions)),
     )
-    return next(((starts[lesson] + i,) for lesson, i, words in told if phrase.endswith(words)), ())
+    found = tuple(starts[lesson] + i for lesson, i, words in told if phrase.endswith(words))
+    if " that turns " in phrase:
+        before = set(phrase.split(" that turns ")[0].split())
+        found += tuple(
+            starts["earlier colour"] + i for i, name in enumerate(kinds.colours) if name in before
+        )
+    return found
 
 
 def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) -> list[Phrase]:
