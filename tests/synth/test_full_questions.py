@@ -1,6 +1,7 @@
 """Questions of level "full" about objects, answered again from the raw spec."""
 
 import itertools
+import random
 import re
 from collections import Counter
 
@@ -25,6 +26,7 @@ from timevlm.synth.full.wording import (
     GROUNDING_WORDINGS,
     NOT_IN_VIDEO,
     QUESTION_WORDINGS,
+    draw_wording,
     words_of,
 )
 from timevlm.synth.questions import make_questions
@@ -37,25 +39,49 @@ def test_every_kind_occurs_and_every_family_has_its_wordings():
     assert [kind for kind, pairs in BY_KIND.items() if not pairs] == []
     for family in FAMILIES:
         groups = [v for kind, v in QUESTION_WORDINGS.items() if kind.split(".")[0] == family]
-        assert sum(len(shared) for shared, _ in groups) >= 6
-        assert all(len(shared) >= 4 and len(held_out) >= 2 for shared, held_out in groups)
-    assert all(len(shared) >= 6 for shared, _ in GROUNDING_WORDINGS.values())
+        assert sum(len(group.shared) for group in groups) >= 6
+        assert all(len(group.shared) >= 4 and len(group.held_out) >= 2 for group in groups)
+    assert all(len(group.shared) >= 6 for group in GROUNDING_WORDINGS.values())
 
 
 def test_held_out_wordings_are_new_sentences_of_known_words():
     for table in (QUESTION_WORDINGS, GROUNDING_WORDINGS):
-        known = set().union(*(words_of(p) for shared, _ in table.values() for p in shared))
-        for shared, held_out in table.values():
-            assert not set(shared) & set(held_out)
-            for pattern in held_out:
+        known = set().union(*(words_of(p) for group in table.values() for p in group.shared))
+        for group in table.values():
+            assert not set(group.shared) & set(group.held_out)
+            for pattern in group.held_out:
                 assert words_of(pattern) <= known, pattern
+
+
+def test_wordings_of_training_alone_are_other_sentences_of_known_words():
+    pieces = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
+    known = {p for text in vocabulary_texts("full") for p in pieces.findall(text)}
+    for kind, group in QUESTION_WORDINGS.items():
+        assert len(set(group.training)) == len(group.training) >= 2
+        assert not set(group.training) & {*group.shared, *group.held_out}
+        slots = {slot for pattern in group.shared for slot in re.findall(r"{(\w+)}", pattern)}
+        for pattern in group.training:
+            assert set(re.findall(r"{(\w+)}", pattern)) <= slots, (kind, pattern)
+            assert set(pieces.findall(re.sub(r"{\w+}", "", pattern))) <= known, pattern
+
+
+def test_the_train_split_alone_uses_them():
+    slots = dict.fromkeys(("shape", "thing", "time", "ordinal"), "")
+    for split, expected in (("train", True), ("val", False), ("demo", False), ("test", False)):
+        rng = random.Random(0)
+        drawn = {
+            draw_wording(rng, QUESTION_WORDINGS, "scene.nth", split, slots) for _ in range(100)
+        }
+        own = {pattern.format(**slots) for pattern in QUESTION_WORDINGS["scene.nth"].training}
+        assert (own <= drawn) == expected
+        assert bool(own & drawn) == expected
 
 
 def test_the_test_split_uses_held_out_wordings_and_val_never_does():
     for spec, question in PAIRS:
         texts = [question.text, question.text.replace("color", "colour")]
         matches = [False, False]
-        for place, patterns in enumerate(QUESTION_WORDINGS[question.kind]):
+        for place, patterns in enumerate(QUESTION_WORDINGS[question.kind][:2]):
             for pattern in patterns:
                 expression = re.sub(r"\\\{\w+\\\}", ".+?", re.escape(pattern))
                 matches[place] |= any(re.fullmatch(expression, text) for text in texts)

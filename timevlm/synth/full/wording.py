@@ -2,11 +2,13 @@
 
 Patterns are kept as text: a line with a kind ("family.kind"), then a pattern a line. Patterns
 behind a star are held out: train, val and demo never use them, test and compositional use nothing
-else. They are made of words that the other patterns have, so that no word is new in a test.
+else. They are made of words that the other patterns have, so that no word is new in a test. The
+patterns of `wording_training` are for the train split alone: val and demo stay as they were.
 """
 
 import random
 import re
+from typing import NamedTuple
 
 from timevlm.synth.full.palette import (
     BACKGROUNDS,
@@ -24,6 +26,7 @@ from timevlm.synth.full.palette import (
 from timevlm.synth.full.wording_grounding import GROUNDING
 from timevlm.synth.full.wording_objects import OBJECT_QUESTIONS
 from timevlm.synth.full.wording_scenes import SCENE_QUESTIONS
+from timevlm.synth.full.wording_training import TRAINING_QUESTIONS
 from timevlm.synth.palette import ORDINALS, SHAPES, SIZES
 from timevlm.synth.wording import an, at_time, from_to
 
@@ -31,20 +34,42 @@ NOT_IN_VIDEO = "not in the video"
 HELD_OUT_SPLITS = frozenset({"test", "compositional"})
 WHERE: tuple[str, ...] = ("left of it", "right of it", "above it", "below it")
 
-Wordings = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]  # kind: (shared, held out)
+
+class Patterns(NamedTuple):
+    """The patterns of a kind."""
+
+    shared: tuple[str, ...]  # train, val, demo
+    held_out: tuple[str, ...]  # test, compositional
+    training: tuple[str, ...]  # train
+
+    def of_split(self, split: str) -> tuple[str, ...]:
+        """Those that a split draws from."""
+        if split in HELD_OUT_SPLITS:
+            return self.held_out
+        return self.shared + self.training if split == "train" else self.shared
 
 
-def _parse(text: str) -> Wordings:
-    table: Wordings = {}
-    for block in text.strip().split("\n\n"):
-        kind, *lines = block.split("\n")
-        shared = tuple(line for line in lines if not line.startswith("* "))
-        held_out = tuple(line.removeprefix("* ") for line in lines if line.startswith("* "))
-        table[kind] = (shared, held_out)
-    return table
+Wordings = dict[str, Patterns]  # by kind
 
 
-QUESTION_WORDINGS = _parse(OBJECT_QUESTIONS + SCENE_QUESTIONS)
+def _blocks(text: str) -> dict[str, list[str]]:
+    blocks = [block.split("\n") for block in text.strip().split("\n\n")]
+    return {kind: lines for kind, *lines in blocks}
+
+
+def _parse(text: str, training: str = "") -> Wordings:
+    more = _blocks(training)
+    return {
+        kind: Patterns(
+            shared=tuple(line for line in lines if not line.startswith("* ")),
+            held_out=tuple(line.removeprefix("* ") for line in lines if line.startswith("* ")),
+            training=tuple(more.get(kind, ())),
+        )
+        for kind, lines in _blocks(text).items()
+    }
+
+
+QUESTION_WORDINGS = _parse(OBJECT_QUESTIONS + SCENE_QUESTIONS, TRAINING_QUESTIONS)
 GROUNDING_WORDINGS = _parse(GROUNDING)
 
 FAMILIES: tuple[str, ...] = (
@@ -58,7 +83,7 @@ def draw_wording(
     rng: random.Random, table: Wordings, kind: str, split: str, slots: dict[str, str]
 ) -> str:
     """A wording that the split may use, filled in, in British or American spelling."""
-    pattern = rng.choice(table[kind][split in HELD_OUT_SPLITS])
+    pattern = rng.choice(table[kind].of_split(split))
     text = pattern.format(**slots)
     return text.replace("colour", "color") if rng.random() < 0.5 else text
 
@@ -96,8 +121,7 @@ def full_vocabulary_texts() -> list[str]:
         pattern.format(**slots)
         for table in (QUESTION_WORDINGS, GROUNDING_WORDINGS)
         for group in table.values()
-        for patterns in group
-        for pattern in patterns
+        for pattern in group.shared + group.held_out
     ]
     texts += [text.replace("colour", "color") for text in texts if "colour" in text]
     words = [*MOTIONS.values(), *CAMERA_MOVES.values(), CAMERA_STILL]
