@@ -15,7 +15,7 @@ def is_subsequence(words, of):
 
 def test_what_is_left_is_in_order_and_only_small_words_are_gone():
     rng, changed = random.Random(0), 0
-    patterns = [p for shared, _ in QUESTION_WORDINGS.values() for p in shared]
+    patterns = [p for group in QUESTION_WORDINGS.values() for p in group.shared]
     for pattern in patterns * 5:
         typed = as_typed(pattern, rng)
         words, left = (text.removesuffix("?").split(" ") for text in (pattern, typed))
