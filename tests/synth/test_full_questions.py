@@ -33,6 +33,9 @@ from timevlm.synth.questions import make_questions
 from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.qa import check_choices
 
+PIECES = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
+KNOWN = {piece for text in vocabulary_texts("full") for piece in PIECES.findall(text)}
+
 
 def test_every_kind_occurs_and_every_family_has_its_wordings():
     assert {kind.split(".")[0] for kind in QUESTION_WORDINGS} == set(FAMILIES)
@@ -54,15 +57,13 @@ def test_held_out_wordings_are_new_sentences_of_known_words():
 
 
 def test_wordings_of_training_alone_are_other_sentences_of_known_words():
-    pieces = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
-    known = {p for text in vocabulary_texts("full") for p in pieces.findall(text)}
     for kind, group in QUESTION_WORDINGS.items():
         assert len(set(group.training)) == len(group.training) >= 2
         assert not set(group.training) & {*group.shared, *group.held_out}
         slots = {slot for pattern in group.shared for slot in re.findall(r"{(\w+)}", pattern)}
         for pattern in group.training:
             assert set(re.findall(r"{(\w+)}", pattern)) <= slots, (kind, pattern)
-            assert set(pieces.findall(re.sub(r"{\w+}", "", pattern))) <= known, pattern
+            assert set(PIECES.findall(re.sub(r"{\w+}", "", pattern))) <= KNOWN, pattern
 
 
 def test_the_train_split_alone_uses_them():
@@ -109,11 +110,9 @@ def test_places_of_answers_and_absence_give_nothing_away():
 
 
 def test_the_vocabulary_is_closed():
-    pieces = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
-    known = {p for text in vocabulary_texts("full") for p in pieces.findall(text)}
     for _, question in PAIRS:
         for text in (question.text, *question.choices):
-            assert set(pieces.findall(text)) <= known, text
+            assert set(PIECES.findall(text)) <= KNOWN, text
 
 
 def test_unknown_families_are_refused():

@@ -89,11 +89,10 @@ def list_once(text: str) -> str:
         if item not in kept or _THING.fullmatch(item) is None:
             kept.append(item)
             separators.append(separator)
-    if len(kept) == 1 + len(others) // 2:
-        return text
     if separators:  # the last of the items left comes after what the last item came after
         separators[-1] = others[-2]
-    return kept[0] + "".join(map(str.__add__, separators, kept[1:]))
+    listed = zip(separators, kept[1:], strict=True)
+    return first + "".join(separator + item for separator, item in listed)
 
 
 def goes_forward(captions: Sequence[tuple[float, float, str]]) -> bool:

@@ -53,12 +53,6 @@ class Kinds:
         return len(self.patterns) > 1
 
     @property
-    def happenings(self) -> tuple[tuple[str, ...], ...]:
-        """The lists of what can happen to the picture as a whole; none at level "basic"."""
-        every = (self.cameras, self.lights, self.transitions, self.cuts)
-        return tuple(names for names in every if names)
-
-    @property
     def lessons(self) -> dict[str, int]:
         """The lessons of a vision token, in order, and the number of classes of each.
 
@@ -91,6 +85,11 @@ class Kinds:
     def track_sizes(self) -> tuple[int, ...]:
         """Classes of each lesson."""
         return tuple(self.lessons.values())
+
+    @property
+    def no_looks(self) -> tuple[bool, ...]:
+        """`looks_named` of a text that names none."""
+        return (False,) * (len(self.shapes) + len(self.colours))
 
     def looks_named(self, text: str) -> tuple[bool, ...]:
         """Which of the shapes, then of the colours, a text names."""

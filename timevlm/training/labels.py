@@ -188,6 +188,7 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
     index = torch.where(second, shots.second_scene, shots.scene_index)
     seconds = torch.where(second, shots.second_seconds, shots.seconds)
     poses = screen_poses(scenes, index, seconds)
+    shows, goes_on, speeds = _motions(scenes, index, seconds)
     is_lit = shots.gain * (1.0 - shots.white) >= MIN_SEEN
     numbers = {id(scene): i for sample in samples for i, scene in enumerate(sample.spec.scenes)}
     of_frame = torch.tensor([numbers[id(scene)] for scene in scenes])[index]
@@ -199,8 +200,8 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
         radius=poses.radius,
         angle=poses.angle,
         visible=poses.visible & is_lit[:, None],
-        classes=_full_classes(scenes, index, seconds, poses),
-        speeds=_speeds(scenes, index, seconds),
+        classes=_full_classes(scenes, index, poses, (shows, goes_on)),
+        speeds=speeds,
         scenes=of_frame,
         happenings=_happenings(samples, scenes, index, seconds),
         stills=torch.cat([still_labels(sample.spec, sample.seconds) for sample in samples]),
@@ -213,15 +214,18 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
 
 
 def _full_classes(
-    scenes: Sequence[FullScene], index: Tensor, seconds: Tensor, poses: Poses
+    scenes: Sequence[FullScene], index: Tensor, poses: Poses, when: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """What each object of each frame's scene is and does at the time: (N, S + 1, 7)."""
+    """What each object of each frame's scene is and does at the time: (N, S + 1, 7).
+
+    `when` are the first two of `_motions`.
+    """
     num_slots = poses.x.shape[1]
     table = torch.tensor([_still_classes(scene) for scene in scenes])[index]
     sizes, motions, first_colours = table[:, :num_slots].unbind(-1)
     has_turned = poses.colour_index != first_colours
     earlier = torch.where(has_turned, first_colours, len(FULL.colours))
-    shows, goes_on = (each[:, :num_slots] for each in _motion_times(scenes, index, seconds))
+    shows, goes_on = (each[:, :num_slots] for each in when)
     motions = torch.where(shows, motions, NOT_YET)
     acts = torch.where(goes_on, FULL.acts.index("acts"), FULL.acts.index("rests"))
     of_object = (poses.shape_index, poses.colour_index, sizes, motions, poses.pattern_index)
@@ -244,42 +248,31 @@ def _still_classes(scene: FullScene) -> list[list[int]]:
     return found + [nothing] * (MAX_OBJECTS_FULL - len(found))
 
 
-def _motion_times(
+def _motions(
     scenes: Sequence[FullScene], index: Tensor, seconds: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Whether each object's motion shows at its frame's time, and whether it goes on: (N, S).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each object of each frame's scene, and of none, last: (N, S + 1) each.
 
-    What never moves shows that at any time.
+    Whether its motion shows by then (what never moves shows that at any time), whether it goes on,
+    and how fast the object is under way, 0 for at rest.
     """
-    nothing = (0.0, 0.0, True)
-    rows = [
-        [
-            (item.motion_start_seconds, item.motion_end_seconds, item.motion == "still")
-            for item in scene.objects
-        ]
-        + [nothing] * (MAX_OBJECTS_FULL - len(scene.objects))
-        for scene in scenes
-    ]
-    start, end, rests = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
-    rests, now = rests > 0, seconds[:, None]
-    return rests | (now > start), ~rests & (now >= start) & (now < end)
-
-
-def _speeds(scenes: Sequence[FullScene], index: Tensor, seconds: Tensor) -> Tensor:
-    """How fast each object of each frame's scene is under way, 0 for none and at rest."""
-    at_rest = (0.0, 0.0, 0.0)
+    nothing = (0.0, 0.0, True, 0.0)
     rows = []
     for scene in scenes:
-        moving = [
-            (item.motion_start_seconds, item.motion_end_seconds, speed(item))
-            if item.motion in TRAVELLING
-            else at_rest
+        objects = [
+            (
+                item.motion_start_seconds,
+                item.motion_end_seconds,
+                item.motion == "still",
+                speed(item) if item.motion in TRAVELLING else 0.0,
+            )
             for item in scene.objects
         ]
-        rows.append(moving + [at_rest] * (MAX_OBJECTS_FULL + 1 - len(moving)))
-    start, end, fast = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
-    under_way = (seconds[:, None] >= start) & (seconds[:, None] < end)
-    return torch.where(under_way, fast, 0.0).float()
+        rows.append(objects + [nothing] * (MAX_OBJECTS_FULL + 1 - len(objects)))
+    start, end, rests, fast = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
+    rests, now = rests > 0, seconds[:, None]
+    goes_on = ~rests & (now >= start) & (now < end)
+    return rests | (now > start), goes_on, torch.where(goes_on, fast, 0.0).float()
 
 
 def _happenings(

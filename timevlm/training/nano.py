@@ -250,7 +250,7 @@ def _enlarged(
 
 def tells_picture(level: Level) -> bool:
     """Whether tokens are told what their picture does: there is something to tell at "full"."""
-    return bool(kinds_of(level).happenings)
+    return bool(kinds_of(level).cameras)
 
 
 def draw_told(model: TimeVLMForConditionalGeneration) -> None:

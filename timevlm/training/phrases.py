@@ -33,10 +33,10 @@ class Phrase:
     """One object of a caption or a question, or the frame at a time.
 
     `first` to `last` are the tokens that look: in an answer those whose next token is a word of the
-    phrase, in a question the words themselves; `looks`
-    which shapes and colours the object has; it is told of in the scene of the frames from
-    `start_seconds` to `end_seconds`, and `columns` (of `told_columns`) have to be shown with it;
-    `evenly`, if all of what is shown of it has to be looked at alike, and not any of it.
+    phrase, in a question the words themselves; `looks` which shapes and colours the object has; it
+    is told of in the scene of the frames from `start_seconds` to `end_seconds`, and `columns` (of
+    `told_columns`) have to be shown with it; `evenly`, if all of what is shown of it has to be
+    looked at alike, and not any of it.
     """
 
     first: int
@@ -82,7 +82,6 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
     `num_tokens` counts the tokens of a beginning of the answer. A phrase about no object that tells
     nothing of `told_columns` is left out.
     """
-    nothing = (False,) * (len(kinds.shapes) + len(kinds.colours))
     phrases, before = [], ""
     for start, end, text in parse_captions(answer):
         before += format_span(start, end) + " "
@@ -91,7 +90,7 @@ def caption_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int])
             place = text.index(words, place)
             columns = told_columns(words, kinds)
             is_picture = bool(columns) and words.startswith(_OF_PICTURE)
-            looks = nothing if is_picture else kinds.looks_named(words)
+            looks = kinds.no_looks if is_picture else kinds.looks_named(words)
             if columns or any(looks[: len(kinds.shapes)]):
                 told = before + text[:place]
                 phrases.append(
@@ -149,7 +148,7 @@ def time_phrases(answer: str, kinds: Kinds, num_tokens: Callable[[str], int]) ->
             Phrase(
                 first=end - num_tokens(mark[0]) - 1,
                 last=end - 2,
-                looks=(False,) * (len(kinds.shapes) + len(kinds.colours)),
+                looks=kinds.no_looks,
                 start_seconds=seconds,
                 end_seconds=seconds,
             )
@@ -195,7 +194,7 @@ def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> P
         for row, start, phrase in phrases
         for place in range(phrase.first, phrase.last + 1)
     ]
-    looks = torch.zeros(len(tokens), len(kinds.shapes) + len(kinds.colours), dtype=torch.bool)
+    looks = torch.zeros(len(tokens), len(kinds.no_looks), dtype=torch.bool)
     for i, (_, _, phrase) in enumerate(tokens):
         looks[i] = torch.tensor(phrase.looks)
     spans = [(phrase.start_seconds, phrase.end_seconds) for _, _, phrase in tokens]

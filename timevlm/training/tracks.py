@@ -86,17 +86,30 @@ class TrackHead(nn.Module):
 
 def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     """Labels of patches as probabilities, and moves: (N, T, sum(track_sizes) + MOVE_SIZE)."""
-    scenes = labels.scenes.clamp(max=MAX_SCENES)
-    of_frame = [scenes, *labels.happenings.unbind(-1)[: len(kinds.happenings)]]
-    wide = [each[:, None].expand_as(labels.shapes) for each in of_frame]
-    classes = [labels.shapes, labels.colours, labels.sizes, labels.motions]
-    classes += [labels.earlier_colours, wide[0]]
-    classes += [labels.patterns] if kinds.has_patterns else []
-    classes += wide[1:]
-    classes += labels.texts.unbind(-1)[: len(kinds.texts)]
-    classes += [labels.acts] if kinds.acts else []
-    classes += [labels.stills[:, None].expand_as(labels.shapes)] if kinds.stills else []
-    parts = [_as_targets(k, n) for k, n in zip(classes, kinds.track_sizes, strict=True)]
+    camera, light, transition, cut = labels.happenings.unbind(-1)
+    word, tens, ones = labels.texts.unbind(-1)
+    of_frame = {
+        "scene": labels.scenes.clamp(max=MAX_SCENES),
+        "camera": camera,
+        "light": light,
+        "transition": transition,
+        "cut": cut,
+        "still": labels.stills,
+    }
+    of_patch = {
+        "shape": labels.shapes,
+        "colour": labels.colours,
+        "size": labels.sizes,
+        "motion": labels.motions,
+        "earlier colour": labels.earlier_colours,
+        "pattern": labels.patterns,
+        "word": word,
+        "tens": tens,
+        "ones": ones,
+        "acts": labels.acts,
+    }
+    of_patch |= {name: each[:, None].expand_as(labels.shapes) for name, each in of_frame.items()}
+    parts = [_as_targets(of_patch[name], size) for name, size in kinds.lessons.items()]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
 
 

@@ -164,25 +164,26 @@ def make_turns(
         return turns[:num_turns]
     if len(spec.scenes) > len(ORDINALS):
         return _needle_turns(spec, frame_seconds, shift, seed, num_turns)
+    is_full = isinstance(spec, FullVideo)
     turns = [caption_turn(spec, frame_seconds, shift)]
     limit = max(1, num_turns // 4)
     queries = make_grounding(spec, seed, limit=_CHOICE * limit if weights else limit)
     if weights:
         queries = _weighted(queries, weights, rng)[:limit]
     for query in queries:
-        if isinstance(spec, FullVideo) and rng.random() < ABSENT_SHARE:
+        if is_full and rng.random() < ABSENT_SHARE:
             turns.append(absent_turn(spec, rng))
         else:
-            text = as_typed(query.text, rng) if isinstance(spec, FullVideo) else query.text
+            text = as_typed(query.text, rng) if is_full else query.text
             turns.append(grounding_turn(text, query.spans, frame_seconds, shift))
-    if isinstance(spec, FullVideo):
+    if is_full:
         turns += main_colour_turns(spec, frame_seconds, shift)
         about_picture = picture_questions(spec, rng)
         turns += [question_turn(question, frame_seconds, shift) for question in about_picture]
         for text, spans in picture_queries(spec, rng):
             turns.append(grounding_turn(text, spans, frame_seconds, shift))
     # Level "full" has more than twice as many families; where kinds weigh, there is more to choose.
-    share = 12 if isinstance(spec, FullVideo) else 6
+    share = 12 if is_full else 6
     per_family = max(1, num_turns // share) + bool(weights)
     questions = make_questions(spec, seed, per_family=per_family)
     if weights:
@@ -190,7 +191,7 @@ def make_turns(
     else:
         rng.shuffle(questions)
     for question in questions[: max(0, num_turns - len(turns))]:
-        if isinstance(spec, FullVideo):
+        if is_full:
             question = replace(question, text=as_typed(question.text, rng))
         turns.append(question_turn(question, frame_seconds, shift))
     return turns[:num_turns]
