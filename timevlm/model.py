@@ -30,7 +30,7 @@ from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
 from timevlm.pointer import OrderPointer, TimePointer, asking_tokens
 from timevlm.processing import TimeVLMProcessor
-from timevlm.vision.changes import ChangeEmbedding, patch_changes
+from timevlm.vision.changes import ChangeEmbedding, ShiftEmbedding, patch_changes, patch_shifts
 from timevlm.vision.encoder import VisionEncoder
 from timevlm.vision.order import interlaced_order, reorder
 from timevlm.vision.picture import PictureEmbedding, picture_values
@@ -73,6 +73,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.places = PlaceEmbedding(llm.hidden_size) if config.place_embedding else None
         self.changes = ChangeEmbedding(llm.hidden_size) if config.change_embedding else None
         self.picture = PictureEmbedding(llm.hidden_size) if config.picture_embedding else None
+        self.shifts = ShiftEmbedding(llm.hidden_size) if config.picture_embedding else None
         self.times = TimeEmbedding(llm.hidden_size) if config.time_embedding else None
         first_ids = config.timestamp_token_ids
         self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
@@ -118,7 +119,7 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         seconds (N,): the frames' times; only a model with `time_embedding` needs them.
         frame_counts, previous: which frames are of one video, and the frame before the first of
-        them, as `patch_changes` takes them; only a model with `change_embedding` or
+        them, as `patch_shifts` takes them; only a model with `change_embedding` or
         `picture_embedding` looks at them. Raises `InputError` when times are missing.
         """
         changes = self.frame_changes(pixels, frame_counts, previous)
@@ -132,10 +133,13 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frame_counts: Sequence[int] | Tensor | None = None,
         previous: Tensor | None = None,
     ) -> Tensor | None:
-        """`patch_changes` (N, T) of the frames, if the model is told them."""
-        if self.changes is None:
+        """What patches of the frames are told of the frame before, if any: (N, T, 3).
+
+        `patch_shifts`, of which a model without `picture_embedding` is told only the size.
+        """
+        if self.changes is None and self.shifts is None:
             return None
-        return patch_changes(pixels, self.config.patch_grid, frame_counts, previous)
+        return patch_shifts(pixels, self.config.patch_grid, frame_counts, previous)
 
     def tell_picture(
         self,
@@ -219,7 +223,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> tuple[Tensor, Tensor | None]:
         """Patches (N, T, C) -> LLM inputs (N, K, D), and the companion (N, T, L) averaged along.
 
-        changes (N, T), from `frame_changes`, are told by a model that has `change_embedding`.
+        changes (N, T, 3), from `frame_changes`, are told by a model that has `change_embedding`
+        or `picture_embedding`.
         """
         # What is told beside the features is averaged over a token's patches, as they are.
         carried = []
@@ -227,7 +232,10 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             centres = patch_centres(*self.config.patch_grid, device=patches.device)
             carried.append(centres.expand(len(patches), -1, -1))
         if self.changes is not None:
-            carried.append(changes[..., None])
+            size = patch_changes(changes)
+            carried.append(size[..., None])
+        if self.shifts is not None:
+            carried.append(changes)
         if companion is not None:
             carried.append(companion)
         widths = [part.shape[-1] for part in carried]
@@ -246,9 +254,11 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             features = features + self.places(place.to(merged.dtype))
         if self.changes is not None:
             changed = parts.pop(0)
-            whole = changes.median(dim=1).values[:, None, None].expand_as(changed)
+            whole = size.median(dim=1).values[:, None, None].expand_as(changed)
             told = torch.cat([changed, whole], dim=-1)
             features = features + self.changes(told.to(merged.dtype))
+        if self.shifts is not None:
+            features = features + self.shifts(parts.pop(0).to(merged.dtype))
         return features, parts.pop() if parts else None
 
     def _merge(

@@ -96,7 +96,7 @@ def test_average_pooling_is_the_mean_of_cells():
     model, _ = build_variant(begun, Variant(name="average", pooling="average"))
     assert isinstance(model, AveragePooledModel)
     patches = torch.randn(3, 4, 32)
-    features, companion = model.merge_patches(patches, patches[..., :5], torch.zeros(3, 4))
+    features, companion = model.merge_patches(patches, patches[..., :5], torch.zeros(3, 4, 3))
     # Four patches in a 2x2 grid down to two tokens: the columns' means.
     expected = torch.stack([patches[:, [0, 2]].mean(1), patches[:, [1, 3]].mean(1)], dim=1)
     torch.testing.assert_close(companion, expected[..., :5])

@@ -1,5 +1,7 @@
 """The embedded model begins from nothing, or from what a training wrote."""
 
+import re
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from timevlm.loading import load_model
 from timevlm.training.kinds import BASIC, named_token_ids
 from timevlm.training.nano import (
     TEXT_LAYERS,
+    TRACK_LAYERS,
     build_config,
     build_nano,
     build_processor,
@@ -38,15 +41,20 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
     assert len(processor.tokenizer) <= model.config.llm.vocab_size
     old, new = tiny_processor().tokenizer.get_vocab(), processor.tokenizer.get_vocab()
     assert len(new) > len(old)
-    expected = tiny_model().state_dict()
     tables = ("llm.backbone.embeddings.weight", "llm.lm_head.weight")
-    num_layers = tiny_model().config.llm.num_layers
-    added = (
-        "picture.",
-        "comparing.",
-        "lengths.",
-        *(f"llm.backbone.layers.{num_layers + i}." for i in range(2)),
-    )
+    llm = tiny_model().config.llm
+    kept = list(range(model.config.llm.num_layers - len(TEXT_LAYERS)))
+    del kept[llm.split_layer : llm.split_layer + len(TRACK_LAYERS)]
+    assert len(kept) == llm.num_layers
+    layers = {f"backbone.layers.{old}.": f"backbone.layers.{new}." for old, new in enumerate(kept)}
+    expected = {}
+    for name, tensor in tiny_model().state_dict().items():
+        old_layer = re.search(r"backbone\.layers\.\d+\.", name)
+        own = old_layer and name.replace(old_layer[0], layers[old_layer[0]])
+        expected[own or name] = tensor
+    new_layers = (i for i in range(model.config.llm.num_layers) if i not in kept)
+    told = ("picture.", "comparing.", "lengths.", "shifts.")
+    added = (*told, *(f"llm.backbone.layers.{i}." for i in new_layers))
     for name, tensor in model.state_dict().items():
         if name not in tables:
             is_new = name not in expected
@@ -81,14 +89,16 @@ def test_a_model_that_was_not_told_times_is_told_them_when_trained_further(tmp_p
     assert not model.order.weight.any()  # it begins with what the older one answers
 
 
-def test_level_full_compares_in_layers_for_text_alone(tmp_path):
+def test_level_full_follows_objects_and_compares_in_layers_of_its_own(tmp_path):
     torch.manual_seed(3)
     basic, _ = build_nano()
     fresh, processor = build_nano(level="full")
-    pattern = basic.config.llm.pattern
-    assert fresh.config.llm.pattern == pattern + TEXT_LAYERS
+    pattern, at = basic.config.llm.pattern, basic.config.llm.split_layer
+    with_tracks = pattern[:at] + TRACK_LAYERS + pattern[at:]
+    assert fresh.config.llm.pattern == with_tracks + TEXT_LAYERS
+    assert fresh.config.llm.split_layer == at + len(TRACK_LAYERS)
     assert fresh.config.llm.transv[-1] == TransV(
-        layer=pattern.rindex("*") + 1, keep=0.0, transfer=False
+        layer=with_tracks.rindex("*") + 1, keep=0.0, transfer=False
     )
     export_nano(fresh, processor, tmp_path / "export")
     again, _ = build_nano(tmp_path / "export", "full")
@@ -96,8 +106,13 @@ def test_level_full_compares_in_layers_for_text_alone(tmp_path):
     export_nano(basic, build_processor(), tmp_path / "basic")
     grown, _ = build_nano(tmp_path / "basic", "full")
     x = torch.randn(1, 3, 128)
-    for layer in grown.llm.backbone.layers[len(pattern) :]:
+    layers = list(grown.llm.backbone.layers)
+    new = [layers.pop(at) for _ in TRACK_LAYERS] + layers[len(pattern) :]
+    for layer in new:
         assert torch.equal(layer(x, None, None)[0], x)  # nothing is added before it is taught
+    for layer, own in zip(layers, basic.llm.backbone.layers, strict=False):
+        for name, tensor in own.state_dict().items():
+            torch.testing.assert_close(layer.state_dict()[name], tensor.half().float())
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

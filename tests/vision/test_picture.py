@@ -1,5 +1,7 @@
 """What the picture as a whole does, read from small pictures."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,10 +88,21 @@ def test_light_cuts_and_colours_are_told_apart():
     darker, cut = picture_values(as_pixels(here, 0.5 * here, view(other, 0, 0)))[1:]
     assert value(darker, "brightness change") == pytest.approx(-2 * float(here.mean()), abs=0.05)
     assert value(cut, "unlikeness moved") > 0.5
+    assert value(darker, "light change") == pytest.approx(-5 * math.log(2), abs=0.5)
     red = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
     red[:, 0] = 200
     assert value(picture_values(red)[0], "redness") > 1.0
     assert value(picture_values(red)[0], "blueness") < 0.0
+
+
+def test_what_moves_changes_no_light():
+    scene = clouds()
+    here, moved = view(scene, 0, 0), view(scene, 0, 0)
+    moved[20:60, 20:60] = 1.0
+    found = picture_values(as_pixels(here, moved, 0.8 * moved))[1:]
+    assert value(found[0], "brightness change") > 0.2
+    assert value(found[0], "light change") == pytest.approx(0.0, abs=0.01)
+    assert value(found[1], "light change") == pytest.approx(5 * math.log(0.8), abs=0.2)
 
 
 def test_histograms_count_pixels():

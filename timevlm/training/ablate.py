@@ -43,7 +43,7 @@ KEEPS = (0.4, 0.2, 0.1)
 GRIDS = ("compression", "mixers", "tokens", "pooling", "gates")
 # What every variant takes over from the model that the grid starts from.
 _SHARED = (
-    *("vision.", "projector.", "places.", "changes.", "picture.", "times."),
+    *("vision.", "projector.", "places.", "changes.", "shifts.", "picture.", "times."),
     *("llm.backbone.embeddings.", "llm.lm_head."),
 )
 _LAYERS = ("llm.backbone.layers.", "llm.backbone.norm_f.", "pointer.", "order.")

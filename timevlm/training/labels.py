@@ -188,11 +188,13 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
     index = torch.where(second, shots.second_scene, shots.scene_index)
     seconds = torch.where(second, shots.second_seconds, shots.seconds)
     poses = screen_poses(scenes, index, seconds)
-    shows, goes_on, speeds = _motions(scenes, index, seconds)
     is_lit = shots.gain * (1.0 - shots.white) >= MIN_SEEN
     numbers = {id(scene): i for sample in samples for i, scene in enumerate(sample.spec.scenes)}
     of_frame = torch.tensor([numbers[id(scene)] for scene in scenes])[index]
     videos = [v for v, sample in enumerate(samples) for _ in range(len(sample.seconds))]
+    runs = list(zip(videos, of_frame.tolist(), strict=True))
+    since = _since(runs, seconds)
+    shows, goes_on, speeds = _motions(scenes, index, since)
     return _Seen(
         shape_index=poses.shape_index,
         x=poses.x,
@@ -203,14 +205,33 @@ def _full_seen(samples: Sequence[VideoSample]) -> _Seen:
         classes=_full_classes(scenes, index, poses, (shows, goes_on)),
         speeds=speeds,
         scenes=of_frame,
-        happenings=_happenings(samples, scenes, index, seconds),
+        happenings=_happenings(samples, scenes, index, since),
         stills=torch.cat([still_labels(sample.spec, sample.seconds) for sample in samples]),
-        runs=list(zip(videos, of_frame.tolist(), strict=True)),
+        runs=runs,
         texts=[
             text if lit and (text := scenes[i].overlay) and text.is_shown(t) else None
             for i, t, lit in zip(index.tolist(), seconds.tolist(), is_lit.tolist(), strict=True)
         ],
     )
+
+
+def _since(runs: Sequence[tuple[int, int]], seconds: Tensor) -> Tensor:
+    """From when to when each frame shows what happens: the times of the one before and its own.
+
+    (N, 2). What goes on at a frame's time is not to be seen in it if it begins there, and still is
+    if it ended since the frame before. The first frame of a scene shows no time at all.
+    """
+    before = seconds.clone()
+    for i in range(1, len(runs)):
+        if runs[i] == runs[i - 1]:
+            before[i] = seconds[i - 1]
+    return torch.stack([before, seconds], dim=1)
+
+
+def _shown_since(since: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Whether any of what lasts from start to end (N, ...) is to be seen in each frame."""
+    before, now = (each.view(-1, *(1,) * (start.dim() - 1)) for each in since.unbind(1))
+    return torch.maximum(before, start) < torch.minimum(now, end)
 
 
 def _full_classes(
@@ -249,12 +270,12 @@ def _still_classes(scene: FullScene) -> list[list[int]]:
 
 
 def _motions(
-    scenes: Sequence[FullScene], index: Tensor, seconds: Tensor
+    scenes: Sequence[FullScene], index: Tensor, since: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of each object of each frame's scene, and of none, last: (N, S + 1) each.
 
-    Whether its motion shows by then (what never moves shows that at any time), whether it goes on,
-    and how fast the object is under way, 0 for at rest.
+    Whether its motion shows by then (what never moves shows that at any time), whether it shows to
+    go on, and how fast the object is under way, 0 for at rest. `since` as `_since` gives it.
     """
     nothing = (0.0, 0.0, True, 0.0)
     rows = []
@@ -270,8 +291,8 @@ def _motions(
         ]
         rows.append(objects + [nothing] * (MAX_OBJECTS_FULL + 1 - len(objects)))
     start, end, rests, fast = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
-    rests, now = rests > 0, seconds[:, None]
-    goes_on = ~rests & (now >= start) & (now < end)
+    rests, now = rests > 0, since[:, 1:]
+    goes_on = ~rests & _shown_since(since, start, end)
     return rests | (now > start), goes_on, torch.where(goes_on, fast, 0.0).float()
 
 
@@ -279,9 +300,9 @@ def _happenings(
     samples: Sequence[VideoSample],
     scenes: Sequence[FullScene],
     index: Tensor,
-    seconds: Tensor,
+    since: Tensor,
 ) -> Tensor:
-    """What camera, light, transition and cut do in each frame: (N, 4)."""
+    """What camera, light, transition and cut do in each frame: (N, 4); `since` as of `_since`."""
     columns = []
     for names, events in (
         (FULL.cameras, [scene.camera for scene in scenes]),
@@ -292,7 +313,7 @@ def _happenings(
             for e in events
         ]
         start, end, kind = torch.tensor(rows, dtype=torch.float64)[index].unbind(-1)
-        goes_on = (seconds >= start) & (seconds < end)
+        goes_on = _shown_since(since, start, end)
         columns.append(torch.where(goes_on, kind.long(), len(names)))
     columns.append(torch.cat([_transitions(sample) for sample in samples]))
     columns.append(torch.cat([_cuts(sample) for sample in samples]))

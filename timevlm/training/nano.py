@@ -1,5 +1,6 @@
 """The embedded model's shape: sizes, tokenizer vocabulary and processor."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,15 @@ EMBEDDING_GAIN = 30.0
 PLACE_GAIN = 50.0
 CHANGE_GAIN = 80.0  # a cut changes about an eighth of the range of colours
 PICTURE_GAIN = 5.0
+SHIFT_GAIN = 15.0
 TIME_GAIN = 5.0
 ALIKE_GAIN = 1.5
 # Layers for the text alone, after those that look at the video: there the words of a question and
 # of its answer tell each other what each of them saw. A question about one thing needs none.
 TEXT_LAYERS = "M-"
+# One more look back for vision tokens before they wait for a question: with what the first one
+# found, objects that turn another colour, blink or spin can be followed. Basic motions need none.
+TRACK_LAYERS = "*-"
 TRAINED_ON = {
     "basic": (
         "coloured shapes that move, appear, change and count over a few scenes of a made-up world"
@@ -87,7 +92,7 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         ],
     }
     return TimeVLMConfig(
-        llm_config=with_text_layers(llm, level),
+        llm_config=with_level_layers(llm, level),
         vision_config={
             "hidden_size": 128,
             "intermediate_size": 512,
@@ -123,17 +128,36 @@ def timestamp_token_ids(processor: TimeVLMProcessor) -> list[int]:
     return processor.tokenizer.convert_tokens_to_ids(["<0", "00", ".0s>"])
 
 
-def with_text_layers(llm: dict[str, Any], level: Level) -> dict[str, Any]:
-    """The LLM's configuration with `TEXT_LAYERS` after its last one, if it has none yet.
+def with_level_layers(llm: dict[str, Any], level: Level) -> dict[str, Any]:
+    """The LLM's configuration with `TRACK_LAYERS` and `TEXT_LAYERS`, if it has none yet.
 
-    Only questions of level "full" compare two things that each need a look. Vision tokens leave
-    where no layer of the LLM's own mixes tokens any more: an MLP has no use for them.
+    Only videos of level "full" need them. The first stand before the layer where vision tokens wait
+    for a question, the others after the last: only its questions compare two things that each need
+    a look. Vision tokens leave where no layer of the LLM's own mixes tokens any more: an MLP has no
+    use for them.
     """
-    if level != "full" or any(compression["keep"] == 0.0 for compression in llm["transv"]):
+    if level != "full":
         return llm
-    pattern = llm["pattern"]
-    leave = {"layer": len(pattern.rstrip(MLP)), "keep": 0.0, "transfer": False}
-    return {**llm, "pattern": pattern + TEXT_LAYERS, "transv": [*llm["transv"], leave]}
+    if not any(compression["keep"] == 0.0 for compression in llm["transv"]):
+        pattern = llm["pattern"]
+        leave = {"layer": len(pattern.rstrip(MLP)), "keep": 0.0, "transfer": False}
+        llm = {**llm, "pattern": pattern + TEXT_LAYERS, "transv": [*llm["transv"], leave]}
+    at = track_layers_at(llm)
+    if at is None:
+        return llm
+    pattern = llm["pattern"][:at] + TRACK_LAYERS + llm["pattern"][at:]
+    later = [
+        {**c, "layer": c["layer"] + (len(TRACK_LAYERS) if c["layer"] >= at else 0)}
+        for c in llm["transv"]
+    ]
+    return {**llm, "pattern": pattern, "transv": later}
+
+
+def track_layers_at(llm: dict[str, Any]) -> int | None:
+    """Where `TRACK_LAYERS` are to be put into an LLM; None: it has them, or ranks nothing."""
+    ranks = [c["layer"] for c in llm["transv"] if c.get("rule") == "attention"]
+    has_them = bool(ranks) and llm["pattern"][: ranks[0]].endswith(TRACK_LAYERS)
+    return None if has_them or not ranks else ranks[0]
 
 
 def _num_rows(processor: TimeVLMProcessor) -> int:
@@ -186,7 +210,7 @@ def _saved_nano(
     if level == "full":
         told += [model.picture, model.comparing, model.lengths]
     llm = model.config.llm_config
-    whole = with_text_layers(llm, level) == llm
+    whole = with_level_layers(llm, level) == llm
     if known == wanted and whole and all(part is not None for part in told):
         model.config.interlaced_order = saved.even_timestamps = True
         return model, saved
@@ -215,7 +239,7 @@ def _enlarged(
     """
     settings = model.config.to_dict()
     llm = {**settings["llm_config"], "vocab_size": _num_rows(processor)}
-    settings["llm_config"] = with_text_layers(llm, level)
+    settings["llm_config"] = with_level_layers(llm, level)
     settings |= {
         "frame_token_id": processor.frame_token_id,
         "user_token_id": processor.user_token_id,
@@ -235,9 +259,13 @@ def _enlarged(
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
         draw_told(larger)
-    state, drawn = model.state_dict(), larger.state_dict()
+        for module in larger.llm.modules():
+            if isinstance(module, QueryKeyValue):
+                look_for_alike(module)
+    at = track_layers_at(llm) if level == "full" else None
+    state, drawn = _with_gap(model.state_dict(), at), larger.state_dict()
     for name in drawn.keys() - state.keys():
-        if name.endswith(("out_proj.weight", "down_proj.weight")):
+        if name.endswith(("out_proj.weight", "o_proj.weight", "down_proj.weight")):
             drawn[name].zero_()
     vocabulary = processor.tokenizer.get_vocab()
     old = torch.tensor(list(known.values()))
@@ -248,6 +276,22 @@ def _enlarged(
     return larger
 
 
+def _with_gap(state: dict[str, torch.Tensor], at: int | None) -> dict[str, torch.Tensor]:
+    """The state of a model with room for `TRACK_LAYERS` from layer `at` on; None: as it is."""
+
+    def moved(layer: re.Match) -> str:
+        index = int(layer[1])
+        return f".layers.{index + (len(TRACK_LAYERS) if index >= at else 0)}."
+
+    if at is None:
+        return state
+    own = "llm.backbone"
+    return {
+        re.sub(r"\.layers\.(\d+)\.", moved, name) if name.startswith(own) else name: tensor
+        for name, tensor in state.items()
+    }
+
+
 def tells_picture(level: Level) -> bool:
     """Whether tokens are told what their picture does: there is something to tell at "full"."""
     return bool(kinds_of(level).cameras)
@@ -255,12 +299,14 @@ def tells_picture(level: Level) -> bool:
 
 def draw_told(model: TimeVLMForConditionalGeneration) -> None:
     """Vectors of a fifth of a word's length for the digits of times, six of which add up, of a
-    third of it for a cut's change, and of a sixth for each of a picture's values."""
+    third of it for a cut's change, of a sixth for each of a picture's values, and of a third for a
+    colour's whole turn."""
     unit = model.config.llm.hidden_size**-0.5
     nn.init.normal_(model.times.weight, std=TIME_GAIN * unit)
     nn.init.normal_(model.changes.weight, std=CHANGE_GAIN * unit)
     if model.picture is not None:
         nn.init.normal_(model.picture.weight, std=PICTURE_GAIN * unit)
+        nn.init.normal_(model.shifts.weight, std=SHIFT_GAIN * unit)
 
 
 def look_for_alike(attention: QueryKeyValue) -> None:

@@ -26,11 +26,15 @@ def still_spans(spec: FullVideo) -> list[Span] | None:
 
 
 def still_labels(spec: FullVideo, seconds: Tensor) -> Tensor:
-    """Whether nothing moves at each of the times (N,): STILL, MOVING or OPEN, (N,)."""
+    """Whether nothing has moved since the frame before, for frames at these rising times (N,).
+
+    STILL, MOVING or OPEN, (N,); the first frame shows neither.
+    """
     spans = still_spans(spec)
     if spans is None:
         return torch.full(seconds.shape, OPEN)
     found = torch.full(seconds.shape, MOVING)
     for start, end in spans:
-        found[(seconds >= start) & (seconds < end)] = STILL
+        found[1:][(seconds[:-1] >= start) & (seconds[1:] <= end)] = STILL
+    found[:1] = OPEN
     return found

@@ -19,13 +19,15 @@ def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
     return means.flatten(2).transpose(1, 2)
 
 
-def patch_changes(
+def patch_shifts(
     pixels: Tensor,
     grid: tuple[int, int],
     frame_counts: Sequence[int] | Tensor | None = None,
     previous: Tensor | None = None,
 ) -> Tensor:
-    """How much each patch's mean colour differs from the frame before: (N, rows * columns), 0..1.
+    """How far each patch's mean colour has gone since the frame before: (N, rows * columns, 3).
+
+    In shares of the range of red, green and blue, from -1 to 1.
 
     pixels uint8 (N, 3, H, W) are the frames of one video, or of several in a row, `frame_counts`
     of each. previous (3, H, W) is the frame before the first, where a stream goes on. The first
@@ -35,7 +37,12 @@ def patch_changes(
     earlier = None
     if previous is not None:
         earlier = patch_colours(previous[None].to(pixels.device), grid)[0]
-    return (colours - values_before(colours, frame_counts, earlier)).abs().mean(dim=-1)
+    return colours - values_before(colours, frame_counts, earlier)
+
+
+def patch_changes(shifts: Tensor) -> Tensor:
+    """How much patches differ from the frame before: `patch_shifts` (N, T, 3) -> (N, T), 0..1."""
+    return shifts.abs().mean(dim=-1)
 
 
 def values_before(
@@ -65,3 +72,14 @@ class ChangeEmbedding(nn.Linear):
 
     def __init__(self, dim: int) -> None:
         super().__init__(2, dim, bias=False)
+
+
+class ShiftEmbedding(nn.Linear):
+    """Adds to a token how far its patches' mean colour has gone: (..., 3) -> (..., dim).
+
+    With its colour that is what the object was before it turned another colour, which no later
+    frame shows.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(3, dim, bias=False)

@@ -19,12 +19,14 @@ from timevlm.vision.changes import values_before
 PICTURE_VALUES = (
     *("brightness", "redness", "blueness", "contrast"),
     *("brightness change", "contrast change", "mean difference", "histogram change"),
-    *("right", "down", "zoom", "unlikeness moved", "unlikeness at rest"),
+    *("right", "down", "zoom", "unlikeness moved", "unlikeness at rest", "light change"),
 )
-_SCALES = (2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0, 10.0, 10.0, 10.0, 2.0, 2.0)
+_SCALES = (2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0, 10.0, 10.0, 10.0, 2.0, 2.0, 5.0)
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SIDE = 48  # pixels of the small pictures that everything is read from
 _LEVELS = 4  # of a colour channel, in a histogram
+_DARK = 0.05  # added to luma before ratios: what is nearly black says little about the light
+_MOST_LIGHT = 0.7  # of the logarithm: half of the light or twice as much
 
 # How the picture moved is searched in pictures of half that side.
 _SEARCH_SIDE = 24
@@ -38,7 +40,7 @@ _FAINT = 0.1  # and if the unlikeness is well above this
 
 
 class PictureEmbedding(nn.Linear):
-    """Adds to all tokens of a frame what its picture does: (..., 13) -> (..., dim), no constant."""
+    """Adds to all tokens of a frame what its picture does: (..., 14) -> (..., dim), no constant."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(len(PICTURE_VALUES), dim, bias=False)
@@ -49,9 +51,9 @@ def picture_values(
     frame_counts: Sequence[int] | Tensor | None = None,
     previous: Tensor | None = None,
 ) -> Tensor:
-    """`PICTURE_VALUES` of frames uint8 (N, 3, H, W), float32 (N, 13).
+    """`PICTURE_VALUES` of frames uint8 (N, 3, H, W), float32 (N, 14).
 
-    `frame_counts` and `previous` as `patch_changes` takes them. The first frame of a video is
+    `frame_counts` and `previous` as `patch_shifts` takes them. The first frame of a video is
     compared with itself: it has changed nothing.
     """
     looks = _looks(pixels)
@@ -70,6 +72,7 @@ def picture_values(
         (luma - luma_before).abs().mean(dim=(1, 2)),
         (histogram - histogram_before).abs().sum(dim=1) / 2,
         *picture_motion(luma_before, luma).unbind(dim=1),
+        light_change(luma_before, luma),
     ]
     return torch.stack(values, dim=1) * torch.tensor(_SCALES, device=pixels.device)
 
@@ -84,6 +87,16 @@ def _looks(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     luma = (frames * weights[:, None, None]).sum(dim=1)
     means = torch.stack([luma, frames[:, 0], frames[:, 2]], dim=1).mean(dim=(2, 3))
     return luma, means, luma.std(dim=(1, 2)), colour_histogram(frames)
+
+
+def light_change(before: Tensor, after: Tensor) -> Tensor:
+    """How much more light there is, as a logarithm: luma (N, H, W) of both, 0..1 -> (N,).
+
+    Light changes all pixels by one factor, and what moves only its own: the median tells them
+    apart.
+    """
+    ratios = (after + _DARK).log() - (before + _DARK).log()
+    return ratios.flatten(1).median(dim=1).values.clamp(-_MOST_LIGHT, _MOST_LIGHT)
 
 
 def colour_histogram(frames: Tensor) -> Tensor:
