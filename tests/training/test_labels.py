@@ -9,7 +9,7 @@ from timevlm.synth.palette import COLOURS, MOTIONS, SHAPES, SIZES
 from timevlm.synth.shapes import SIGNED_DISTANCE
 from timevlm.synth.world import sample_video
 from timevlm.training.batches import VideoSample
-from timevlm.training.labels import MASK_SIDE, patch_labels
+from timevlm.training.labels import MASK_SIDE, NOT_ASKED, patch_labels
 
 
 def test_patch_labels_equal_a_loop_over_patches():
@@ -29,7 +29,7 @@ def test_patch_labels_equal_a_loop_over_patches():
                 assert int(labels.sizes[frame, patch]) == size
                 assert int(labels.motions[frame, patch]) == motion
                 assert int(labels.earlier_colours[frame, patch]) == earlier
-                has_turned += earlier < len(COLOURS)
+                has_turned += 0 <= earlier < len(COLOURS)
                 torch.testing.assert_close(labels.places[frame, patch], torch.tensor(place))
                 assert labels.masks[frame, patch].tolist() == mask
                 on_object += shape < len(SHAPES)
@@ -44,7 +44,7 @@ def slow_patch(objects, t: float, patch: int, grid: int) -> tuple:
     row, column = divmod(patch, grid)
     y, x = (row + 0.5) / grid, (column + 0.5) / grid
     shape, colour, place = len(SHAPES), len(COLOURS), [0.0, 0.0, 0.0]
-    size, motion, earlier = len(SIZES), len(MOTIONS), len(COLOURS)
+    size, motion, earlier = len(SIZES), len(MOTIONS), NOT_ASKED
     mask = [False] * MASK_SIDE**2
     for item in objects:
         pose = object_poses(object_table([item], 1)[0], torch.tensor(t, dtype=torch.float64))

@@ -30,6 +30,9 @@ _PATCH_PIXELS = 16  # at which texts are laid out: a box in pixels is about the 
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
 NOT_YET = -1  # class of a motion that has not begun: nothing shows it so far
+# Of what turned which colour only objects are asked: those that did would drown in all the patches
+# of none.
+NOT_ASKED = -1
 _NUM_OBJECT_CLASSES = 7  # shape, colour, size, motion, pattern, earlier colour, whether it acts
 _NUM_HAPPENINGS = 4  # camera, light, transition, cut
 
@@ -43,12 +46,13 @@ class PatchLabels(NamedTuple):
     masks (N, T, MASK_SIDE^2) bool: where objects are (no points unless asked for);
     moves (N, T, 3): the place less the mean of the object's places in earlier frames of its scene;
     patterns (N, T) as shapes; earlier_colours (N, T): the colour that the object had before it
-    turned another one, the last class is none; happenings (N, 4): what camera, light and transition
-    do at the time and whether a cut came just before, the last class is nothing; texts (N, T, 3):
-    the word, or the tens and the ones of the number, that is written there, the last class is none;
-    speeds (N, T): in frame sides a second while the object goes from place to place, else 0;
-    acts (N, T): whether the object's motion goes on, the last class is background; stills (N,):
-    those of `still_labels`. Classes count in the lists of the level's `Kinds`.
+    turned another one, the last class is none, NOT_ASKED on background; happenings (N, 4): what
+    camera and light have done since the frame before, which transition goes on and whether a cut
+    came just before, the last class is nothing; texts (N, T, 3): the word, or the tens and the ones
+    of the number, that is written there, the last class is none; speeds (N, T): in frame sides a
+    second while the object goes from place to place, else 0; acts (N, T): whether the object has
+    moved on since the frame before, the last class is background; stills (N,): those of
+    `still_labels`. Classes count in the lists of the level's `Kinds`.
     """
 
     shapes: Tensor
@@ -131,7 +135,7 @@ def patch_labels(samples: Sequence[VideoSample], grid: int, *, outline: bool = T
 def _nothing(kinds: Kinds) -> list[int]:
     """The classes of no object."""
     of_object = (kinds.shapes, kinds.colours, kinds.sizes, kinds.motions, kinds.patterns)
-    return [*(len(names) for names in of_object), len(kinds.colours), len(kinds.acts)]
+    return [*(len(names) for names in of_object), NOT_ASKED, len(kinds.acts)]
 
 
 def _basic_seen(samples: Sequence[VideoSample]) -> _Seen:
