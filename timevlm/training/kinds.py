@@ -53,33 +53,38 @@ class Kinds:
         return len(self.patterns) > 1
 
     @property
-    def lessons(self) -> dict[str, int]:
-        """The lessons of a vision token, in order, and the number of classes of each.
+    def lesson_names(self) -> dict[str, tuple[str, ...]]:
+        """The lessons of a vision token, in order, and what there is to say but for none.
 
-        Shape, colour, size, motion and earlier colour of its object or none; the scene's number,
-        later ones counting as one; at level "full" also pattern, camera, light, transition, cut,
-        what is written, whether the object's motion goes on and whether nothing moves, or none.
+        Shape, colour, size, motion and earlier colour of its object; the scene's number, later ones
+        counting as none; at level "full" also pattern, camera, light, transition, cut, what is
+        written, whether the object's motion goes on and whether nothing moves.
         """
         words, tens, ones = self.texts or ((), (), ())
-        sizes = {
-            "shape": len(self.shapes),
-            "colour": len(self.colours),
-            "size": len(self.sizes),
-            "motion": len(self.motions),
-            "earlier colour": len(self.colours),
-            "scene": MAX_SCENES,
-            "pattern": len(self.patterns) if self.has_patterns else 0,
-            "camera": len(self.cameras),
-            "light": len(self.lights),
-            "transition": len(self.transitions),
-            "cut": len(self.cuts),
-            "word": len(words),
-            "tens": len(tens),
-            "ones": len(ones),
-            "acts": len(self.acts),
-            "still": len(self.stills),
+        names = {
+            "shape": self.shapes,
+            "colour": self.colours,
+            "size": self.sizes,
+            "motion": self.motions,
+            "earlier colour": self.colours,
+            "scene": tuple(str(number) for number in range(1, MAX_SCENES + 1)),
+            "pattern": self.patterns if self.has_patterns else (),
+            "camera": self.cameras,
+            "light": self.lights,
+            "transition": self.transitions,
+            "cut": self.cuts,
+            "word": words,
+            "tens": tens,
+            "ones": ones,
+            "acts": self.acts,
+            "still": self.stills,
         }
-        return {name: size + 1 for name, size in sizes.items() if size}
+        return {lesson: each for lesson, each in names.items() if each}
+
+    @property
+    def lessons(self) -> dict[str, int]:
+        """The lessons of a vision token, in order, and the number of classes of each with none."""
+        return {lesson: len(names) + 1 for lesson, names in self.lesson_names.items()}
 
     @property
     def track_sizes(self) -> tuple[int, ...]:

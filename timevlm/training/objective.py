@@ -45,6 +45,21 @@ class Losses(NamedTuple):
     counted: Tensor
 
 
+class Tracked(NamedTuple):
+    """What videos leave behind, and the tokens that are asked for their tracks.
+
+    state: with a row a video; tokens (V, L, D) as they come to `track_layer`; targets (V, L, K),
+    measures (V, L, NUM_MEASURE_TARGETS) and seconds (V, L) of the same tokens, as `track_targets`
+    and `measure_targets` give them, after merging and dropping.
+    """
+
+    state: HybridState
+    tokens: Tensor
+    targets: Tensor
+    measures: Tensor
+    seconds: Tensor
+
+
 class AnswerObjective(nn.Module):
     """Mean cross-entropy of the answers' tokens; the module that gradients flow through.
 
@@ -79,12 +94,10 @@ class AnswerObjective(nn.Module):
         marks = model.time_marks(batch.video_ids, batch.frame_seconds)
         return model.llm.read_video(x, state, batch.video_lengths, marks)
 
-    def watch_tracking(
-        self, batch: Batch, labels: PatchLabels
-    ) -> tuple[HybridState, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """As `watch`, losses of what each kept token's object is and measures, that, and when.
+    def watch_tracking(self, batch: Batch, labels: PatchLabels) -> Tracked:
+        """As `watch`, with the tokens that are asked for their tracks and what they are asked for.
 
-        Asked are the tokens that wait for the question or, in a model that does not rank, those
+        These are the tokens that wait for the question or, in a model that does not rank, those
         that come to its last layer that mixes tokens.
         """
         model, config = self.model, self.model.config.llm
@@ -108,13 +121,7 @@ class AnswerObjective(nn.Module):
         widths = [targets.shape[-1] - NUM_MEASURE_TARGETS - 1, NUM_MEASURE_TARGETS, 1]
         targets, measures, seconds = targets.split(widths, dim=-1)
         # The prefix is read first, the videos in one piece after it.
-        tokens = outputs[-1][0]
-        measured = tokens.new_zeros(())
-        if model.comparing is not None:
-            read = model.comparing.read(model.llm.values_of(tokens))
-            measured = measure_loss(read.float(), measures)
-        losses = self.tracks(tokens, targets), measured
-        return state, losses, (targets, seconds.squeeze(-1))
+        return Tracked(state, outputs[-1][0], targets, measures, seconds.squeeze(-1))
 
     def forward(self, batch: Batch, labels: PatchLabels | None = None) -> Losses:
         """The losses of a batch; without `labels` of its frames' patches only that of answers."""
@@ -123,7 +130,12 @@ class AnswerObjective(nn.Module):
         if labels is None:
             state = self.watch(batch).consolidated()
         else:
-            state, (tracking, measured), seen = self.watch_tracking(batch, labels)
+            tracked = self.watch_tracking(batch, labels)
+            state, seen = tracked.state, (tracked.targets, tracked.seconds)
+            tracking = self.tracks(tracked.tokens, tracked.targets)
+            if self.model.comparing is not None:
+                read = self.model.comparing.read(self.model.llm.values_of(tracked.tokens))
+                measured = measure_loss(read.float(), tracked.measures)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
