@@ -25,7 +25,7 @@ class TimeVLMConfig(PreTrainedConfig):
     tome_heads: int = 16  # head slices that the merging metric averages
     place_embedding: bool = False  # merged tokens are told where their patches were
     change_embedding: bool = False  # and what changed there since the frame before
-    picture_embedding: bool = False  # and what the picture as a whole does
+    picture_embedding: bool = False  # and what the picture does, and which way its colours go
     time_embedding: bool = False  # and the digits of their frame's time
     # Token ids of "<0", "00" and ".0s>", each followed by the others: answers copy times from the
     # frames they look at (`pointer.py`). None: they are written as any other words.

@@ -142,7 +142,7 @@ def with_level_layers(llm: dict[str, Any], level: Level) -> dict[str, Any]:
         pattern = llm["pattern"]
         leave = {"layer": len(pattern.rstrip(MLP)), "keep": 0.0, "transfer": False}
         llm = {**llm, "pattern": pattern + TEXT_LAYERS, "transv": [*llm["transv"], leave]}
-    at = track_layers_at(llm)
+    at = track_layers_at(llm, level)
     if at is None:
         return llm
     pattern = llm["pattern"][:at] + TRACK_LAYERS + llm["pattern"][at:]
@@ -153,11 +153,12 @@ def with_level_layers(llm: dict[str, Any], level: Level) -> dict[str, Any]:
     return {**llm, "pattern": pattern, "transv": later}
 
 
-def track_layers_at(llm: dict[str, Any]) -> int | None:
-    """Where `TRACK_LAYERS` are to be put into an LLM; None: it has them, or ranks nothing."""
+def track_layers_at(llm: dict[str, Any], level: Level) -> int | None:
+    """Where `TRACK_LAYERS` are to be put into an LLM; None where it needs none, or has them."""
     ranks = [c["layer"] for c in llm["transv"] if c.get("rule") == "attention"]
-    has_them = bool(ranks) and llm["pattern"][: ranks[0]].endswith(TRACK_LAYERS)
-    return None if has_them or not ranks else ranks[0]
+    if level != "full" or not ranks or llm["pattern"][: ranks[0]].endswith(TRACK_LAYERS):
+        return None
+    return ranks[0]
 
 
 def _num_rows(processor: TimeVLMProcessor) -> int:
@@ -262,8 +263,10 @@ def _enlarged(
         for module in larger.llm.modules():
             if isinstance(module, QueryKeyValue):
                 look_for_alike(module)
-    at = track_layers_at(llm) if level == "full" else None
-    state, drawn = _with_gap(model.state_dict(), at), larger.state_dict()
+    state, drawn = model.state_dict(), larger.state_dict()
+    at = track_layers_at(llm, level)
+    if at is not None:
+        state = {_after_gap(name, at): tensor for name, tensor in state.items()}
     for name in drawn.keys() - state.keys():
         if name.endswith(("out_proj.weight", "o_proj.weight", "down_proj.weight")):
             drawn[name].zero_()
@@ -276,20 +279,12 @@ def _enlarged(
     return larger
 
 
-def _with_gap(state: dict[str, torch.Tensor], at: int | None) -> dict[str, torch.Tensor]:
-    """The state of a model with room for `TRACK_LAYERS` from layer `at` on; None: as it is."""
-
-    def moved(layer: re.Match) -> str:
-        index = int(layer[1])
-        return f".layers.{index + (len(TRACK_LAYERS) if index >= at else 0)}."
-
-    if at is None:
-        return state
-    own = "llm.backbone"
-    return {
-        re.sub(r"\.layers\.(\d+)\.", moved, name) if name.startswith(own) else name: tensor
-        for name, tensor in state.items()
-    }
+def _after_gap(name: str, at: int) -> str:
+    """The name of a parameter of the model with room for `TRACK_LAYERS` from layer `at` on."""
+    layer = re.match(r"llm\.backbone\.layers\.(\d+)\.", name)
+    if layer is None or int(layer[1]) < at:
+        return name
+    return f"llm.backbone.layers.{int(layer[1]) + len(TRACK_LAYERS)}.{name[layer.end() :]}"
 
 
 def tells_picture(level: Level) -> bool:
