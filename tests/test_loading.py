@@ -107,7 +107,7 @@ def test_an_unexpected_tensor_is_an_error(folder):
 
 def test_a_tensor_of_another_shape_is_an_error(folder):
     change_weights(folder, lambda t: t.update({"llm.backbone.alpha": torch.zeros(7)}))
-    refusal(folder)
+    assert "1 of another shape ['llm.backbone.alpha']" in refusal(folder)
 
 
 def test_model_and_processor_must_agree(folder):

@@ -60,7 +60,11 @@ def load_model(
     source = _locate(str(name_or_path))
     try:
         model, report = TimeVLMForConditionalGeneration.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below, with all else that does not fit
         )
         processor = TimeVLMProcessor.from_pretrained(source)
     except TimeVLMError:
@@ -68,11 +72,15 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model {str(name_or_path)!r} cannot be loaded: {reason}") from error
-    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    if missing or unexpected or report["mismatched_keys"]:
+    misfits = {
+        "missing": sorted(report["missing_keys"]),
+        "unexpected": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(name for name, *_ in report["mismatched_keys"]),
+    }
+    if any(misfits.values()):
+        counted = (f"{len(names)} {how} {names[:3]}" for how, names in misfits.items())
         raise ModelError(
-            f"weights of {str(name_or_path)!r} do not fit its configuration: "
-            f"{len(missing)} missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}; "
+            f"weights of {str(name_or_path)!r} do not fit its configuration: {', '.join(counted)}; "
             "convert published checkpoints with: python -m timevlm.convert SRC DST"
         )
     if processor.tokens_per_frame != model.config.tokens_per_frame:
