@@ -5,13 +5,14 @@ import json
 import pytest
 
 from timevlm.errors import InputError
-from timevlm.training.plots import log_lines, plot_log, smoothed
+from timevlm.training.plots import _curves, _run_minutes, log_lines, plot_log, smoothed
 
 
-def write_log(path, steps, phase="answers"):
+def write_log(path, steps, phase="answers", **stage):
     with path.open("a") as log:
         for step in steps:
-            line = {"phase": phase, "step": step, "minutes": step / 10, "learning_rate": 1e-3}
+            line = {**stage, "phase": phase, "step": step}
+            line |= {"minutes": step / 10, "learning_rate": 1e-3}
             print(json.dumps({**line, "loss": 1 / (1 + step), "token_accuracy": 0.5}), file=log)
 
 
@@ -26,6 +27,22 @@ def test_steps_that_were_made_twice_count_once_and_in_order(tmp_path):
         *(("vision", step) for step in (10, 20)),
         *(("answers", step) for step in (10, 20, 30, 40)),
     ]
+
+
+def test_stages_follow_each_other(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_log(path, [10, 20])
+    write_log(path, [10, 20, 10], stage="b")
+    write_log(path, [10], stage="c")
+    lines = log_lines(path)
+    found = [(line.get("stage"), line["step"]) for line in lines]
+    assert found == [(None, 10), (None, 20), ("b", 10), ("b", 20), ("c", 10)]
+    minutes, starts = _run_minutes(lines)
+    assert minutes == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert list(starts.values()) == [1.0, 2.0, 4.0]
+    curves = _curves(lines, minutes, "learning_rate")
+    assert [x for x, _ in curves] == [[1.0, 2.0], [3.0, 4.0], [5.0]]
+    assert curves[1][1] == [1e-3, 1e-3]
 
 
 def test_smoothing_keeps_a_level_and_shortens_at_the_ends():
