@@ -14,6 +14,7 @@ from rich.console import Console
 
 from timevlm import TimeVLM
 from timevlm.errors import TimeVLMError
+from timevlm.synth.world import LEVELS
 from timevlm.training.batches import BatchConfig
 from timevlm.training.evaluate_lessons import lesson_counts, lesson_scores, lesson_tables
 from timevlm.training.evaluate_tables import print_tables
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument(
         "--run", type=Path, required=True, help="folder of the training that made it"
     )
-    parser.add_argument("--level", default="basic", choices=["basic", "full"], help="of the world")
+    parser.add_argument("--level", default="basic", choices=list(LEVELS), help="of the world")
     parser.add_argument("--split", default="val", help="of the world")
     parser.add_argument("--videos", type=int, default=30)
     parser.add_argument("--fps", type=float, default=1.0)

@@ -14,8 +14,9 @@ from timevlm.errors import InputError
 from timevlm.training.batches import BatchConfig
 from timevlm.training.checkpoint import Progress, save_checkpoint
 from timevlm.training.evaluate_lessons import count_answers, lesson_counts, lesson_scores
-from timevlm.training.kinds import BASIC, FULL
+from timevlm.training.kinds import BASIC, FULL, MOVE_SIZE
 from timevlm.training.objective import AnswerObjective
+from timevlm.training.tracks import target_parts
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "eval_nano_lessons.py"
 CONFIG = BatchConfig(num_videos=1, turns_per_video=1, max_frames=6)
@@ -27,10 +28,10 @@ def no_counts(kinds):
 
 def test_counts_equal_a_loop_over_tokens():
     torch.manual_seed(0)
-    sizes = [*FULL.track_sizes, 3]
+    sizes = [*FULL.track_sizes, MOVE_SIZE]
     targets, said = (torch.rand(2, 5, sum(sizes)) for _ in range(2))
     counts = no_counts(FULL)
-    count_answers(counts, targets, said)
+    count_answers(counts, target_parts(targets, FULL), target_parts(said, FULL))
     expected = no_counts(FULL)
     for wanted, logits in zip(targets.flatten(0, 1), said.flatten(0, 1), strict=True):
         parts = zip(wanted.split(sizes), logits.split(sizes), strict=True)

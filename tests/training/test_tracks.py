@@ -21,6 +21,7 @@ from timevlm.training.tracks import (
     measure_loss,
     measure_targets,
     of_frames,
+    target_parts,
     track_targets,
     wanted_tokens,
 )
@@ -39,7 +40,7 @@ def batch_and_labels(model):
 
 def test_targets_are_probabilities_of_the_labels():
     _, labels = batch_and_labels(tiny_model())
-    *parts, moves = track_targets(labels).split((*TRACK_SIZES, MOVE_SIZE), dim=-1)
+    *parts, moves = target_parts(track_targets(labels), BASIC)
     assert torch.equal(moves, MOVE_SCALE * labels.moves)
     for part, wanted in zip(parts[:5], (*labels[:4], labels.earlier_colours), strict=True):
         is_asked = wanted >= 0

@@ -27,7 +27,6 @@ from torch import Tensor
 from timevlm.api import TimeVLM
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
-from timevlm.llm.attention import QueryKeyValue
 from timevlm.llm.config import HybridConfig
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
@@ -195,9 +194,7 @@ def build_variant(
     torch.manual_seed(seed)
     model = kind(TimeVLMConfig(**settings)).to(start.model.device)
     with torch.no_grad():
-        for module in model.llm.modules():
-            if isinstance(module, QueryKeyValue):
-                look_for_alike(module)
+        look_for_alike(model.llm)
     names = (*_SHARED, *_LAYERS) if keep_layers else _SHARED
     shared = {k: v for k, v in start.model.state_dict().items() if k.startswith(names)}
     missing = model.load_state_dict(shared, strict=False)

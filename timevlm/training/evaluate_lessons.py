@@ -4,7 +4,7 @@ A question can only be answered from what the tokens that wait for it know. Wher
 no lesson about where to look will help; where they are right, only that can.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ from timevlm.training.evaluate_tables import percent
 from timevlm.training.kinds import Kinds
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective
-from timevlm.training.tracks import TrackHead
-
-_CLEAR = 0.5  # share of a token's patches that makes it one of a class
+from timevlm.training.tracks import FULLY_SHOWN, TrackHead, target_parts
 
 
 def lesson_counts(
@@ -49,21 +47,23 @@ def lesson_counts(
         labels = patch_labels(samples, vlm.model.config.patch_grid[0], outline=False)
         with torch.inference_mode():
             tracked = objective.watch_tracking(batch, labels)
-            said = head.head(head.norm(tracked.tokens))
-        count_answers(counts, tracked.targets, said)
+            said = head.answers(tracked.tokens)
+        count_answers(counts, target_parts(tracked.targets, config.kinds), said)
         on_step(step + 1)
     return counts
 
 
-def count_answers(counts: dict[str, Tensor], targets: Tensor, said: Tensor) -> None:
-    """Add tokens (V, L, K) with these targets and logits to the counts; unclear ones are left."""
-    sizes = [len(each) for each in counts.values()]
-    moves = said.shape[-1] - sum(sizes)
-    parts = zip(targets.split([*sizes, moves], -1), said.split([*sizes, moves], -1), strict=True)
-    for count, (wanted, logits) in zip(counts.values(), parts, strict=False):
+def count_answers(
+    counts: dict[str, Tensor], targets: Sequence[Tensor], said: Sequence[Tensor]
+) -> None:
+    """Add tokens (V, L) with these targets and logits, as `target_parts` gives them, to the counts.
+
+    Tokens that are not clearly of one class are left out.
+    """
+    for count, wanted, logits in zip(counts.values(), targets[:-1], said[:-1], strict=True):
         share, true = wanted.max(dim=-1)
         code = true * len(count) + logits.argmax(dim=-1)
-        count += code[share > _CLEAR].bincount(minlength=count.numel()).view_as(count)
+        count += code[share > FULLY_SHOWN].bincount(minlength=count.numel()).view_as(count)
 
 
 def lesson_scores(counts: dict[str, Tensor], kinds: Kinds) -> dict[str, dict[str, Any]]:

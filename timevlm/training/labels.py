@@ -6,6 +6,7 @@ there on the picture, a dissolve with the scene that shows more, a dark or white
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -29,10 +30,10 @@ from timevlm.training.stillness import STILL, still_labels
 _PATCH_PIXELS = 16  # at which texts are laid out: a box in pixels is about the same at any size
 MASK_SIDE = 8  # points of a patch, each way, at which its outline is asked for
 MIN_SEEN = 0.3  # what a fade or flash must leave of an object's contrast for it to count as shown
-NOT_YET = -1  # class of a motion that has not begun: nothing shows it so far
-# Of what turned which colour only objects are asked: those that did would drown in all the patches
-# of none.
+# What no lesson asks for. Of what turned which colour only objects are asked: those that did would
+# drown in all the patches of none.
 NOT_ASKED = -1
+NOT_YET = NOT_ASKED  # class of a motion that has not begun: nothing shows it so far
 _NUM_OBJECT_CLASSES = 7  # shape, colour, size, motion, pattern, earlier colour, whether it acts
 _NUM_HAPPENINGS = 4  # camera, light, transition, cut
 
@@ -225,10 +226,9 @@ def _since(runs: Sequence[tuple[int, int]], seconds: Tensor) -> Tensor:
     (N, 2). What goes on at a frame's time is not to be seen in it if it begins there, and still is
     if it ended since the frame before. The first frame of a scene shows no time at all.
     """
+    goes_on = torch.tensor([last == own for last, own in pairwise(runs)], dtype=torch.bool)
     before = seconds.clone()
-    for i in range(1, len(runs)):
-        if runs[i] == runs[i - 1]:
-            before[i] = seconds[i - 1]
+    before[1:] = torch.where(goes_on, seconds[:-1], seconds[1:])
     return torch.stack([before, seconds], dim=1)
 
 

@@ -11,6 +11,7 @@ from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import ModelError
 from timevlm.llm.attention import QueryKeyValue
 from timevlm.llm.config import MLP
+from timevlm.loading import load_model
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.wording import vocabulary_texts
@@ -177,7 +178,8 @@ def build_nano(
     go to the same tokens, and the rows of words that are new to it are drawn as at first.
 
     Raises:
-        ModelError: `start_from` holds no model, or one that knows words that the level has not.
+        ModelError: `start_from` holds no model, one whose files do not fit together, or one that
+            knows words that the level has not.
     """
     processor = build_processor(level)
     if start_from is not None:
@@ -191,9 +193,7 @@ def build_nano(
         # From one edge of the frame to the other as far as from one word to another.
         nn.init.normal_(model.places.weight, std=PLACE_GAIN / model.config.llm.hidden_size**0.5)
         draw_told(model)
-        for module in model.llm.modules():
-            if isinstance(module, QueryKeyValue):
-                look_for_alike(module)
+        look_for_alike(model.llm)
     return model, processor
 
 
@@ -204,8 +204,7 @@ def _saved_nano(
         raise ModelError(
             f"no model in {folder} (no config.json); give a folder that training wrote"
         )
-    saved = TimeVLMProcessor.from_pretrained(folder)
-    model = TimeVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model, saved = load_model(folder, dtype=torch.float32)
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
     told = [model.times, model.changes, model.pointer, model.order]
     if level == "full":
@@ -260,9 +259,7 @@ def _enlarged(
     with torch.no_grad():
         larger.llm.backbone.embeddings.weight.mul_(EMBEDDING_GAIN)
         draw_told(larger)
-        for module in larger.llm.modules():
-            if isinstance(module, QueryKeyValue):
-                look_for_alike(module)
+        look_for_alike(larger.llm)
     state, drawn = model.state_dict(), larger.state_dict()
     at = track_layers_at(llm, level)
     if at is not None:
@@ -304,17 +301,19 @@ def draw_told(model: TimeVLMForConditionalGeneration) -> None:
         nn.init.normal_(model.shifts.weight, std=SHIFT_GAIN * unit)
 
 
-def look_for_alike(attention: QueryKeyValue) -> None:
-    """Let the first head of every group ask with its own keys' weights.
+def look_for_alike(llm: nn.Module) -> None:
+    """Let the first head of every group of all attention ask with its own keys' weights.
 
     It then attends to what resembles the token from the first step on: a word to the vision tokens
     that are aligned with it, a vision token to the same object in earlier frames. Learning
     to match contents from random weights takes most of a short training.
     """
-    groups, width = attention.num_kv_heads, attention.head_dim
-    queries = attention.q_proj.weight.unflatten(0, (groups, -1, width))
-    keys = attention.k_proj.weight.unflatten(0, (groups, width))
-    queries[:, 0] = ALIKE_GAIN * keys
+    for attention in llm.modules():
+        if isinstance(attention, QueryKeyValue):
+            groups, width = attention.num_kv_heads, attention.head_dim
+            queries = attention.q_proj.weight.unflatten(0, (groups, -1, width))
+            keys = attention.k_proj.weight.unflatten(0, (groups, width))
+            queries[:, 0] = ALIKE_GAIN * keys
 
 
 def export_nano(

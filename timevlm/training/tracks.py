@@ -64,12 +64,14 @@ class TrackHead(nn.Module):
                 "the earlier run's head of tracks is of another size; give a run of the same level"
             ) from error
 
+    def answers(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Of tokens (V, L, D) the logits (V, L, classes) of every lesson, then their moves."""
+        return target_parts(self.head(self.norm(tokens)).float(), self.kinds)
+
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean loss: tokens (V, L, D), `track_targets` after merging (V, L, K), zero where none."""
-        out = self.head(self.norm(tokens)).float()
-        classes = [*self.kinds.track_sizes, MOVE_SIZE]
-        *logits, moves = out.split(classes, dim=-1)
-        *wanted_classes, wanted_moves = targets.split(classes, dim=-1)
+        *logits, moves = self.answers(tokens)
+        *wanted_classes, wanted_moves = target_parts(targets, self.kinds)
         # Merged tokens carry the mean over their patches, objects or not: `share` undoes that.
         share = wanted_classes[0][..., :-1].sum(dim=-1)
         error = (moves * share[..., None] - wanted_moves).square().sum(dim=-1)
@@ -111,6 +113,11 @@ def track_targets(labels: PatchLabels, kinds: Kinds = BASIC) -> Tensor:
     of_patch |= {name: each[:, None].expand_as(labels.shapes) for name, each in of_frame.items()}
     parts = [_as_targets(of_patch[name], size) for name, size in kinds.lessons.items()]
     return torch.cat([*parts, MOVE_SCALE * labels.moves], dim=-1)
+
+
+def target_parts(targets: Tensor, kinds: Kinds) -> tuple[Tensor, ...]:
+    """`track_targets` (..., K), or answers to them, by lesson, and the moves last."""
+    return targets.split([*kinds.track_sizes, MOVE_SIZE], dim=-1)
 
 
 def _as_targets(classes: Tensor, num_classes: int) -> Tensor:

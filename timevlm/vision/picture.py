@@ -95,8 +95,8 @@ def light_change(before: Tensor, after: Tensor) -> Tensor:
     Light changes all pixels by one factor, and what moves only its own: the median tells them
     apart.
     """
-    ratios = (after + _DARK).log() - (before + _DARK).log()
-    return ratios.flatten(1).median(dim=1).values.clamp(-_MOST_LIGHT, _MOST_LIGHT)
+    ratios = (after + _DARK) / (before + _DARK)
+    return ratios.flatten(1).median(dim=1).values.log().clamp(-_MOST_LIGHT, _MOST_LIGHT)
 
 
 def colour_histogram(frames: Tensor) -> Tensor:
