@@ -59,8 +59,9 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             parameter.copy_(0.5 * noise)
         elif name.endswith("dt_bias"):
             parameter.copy_(noise - 2.0)
-        elif parameter.ndim == 1:
-            parameter.copy_(0.2 * noise + (1.0 if name.endswith(("weight", "D")) else 0.0))
+        elif parameter.ndim <= 1:
+            around_one = name.endswith(("weight", "D", "stretch"))
+            parameter.copy_(0.2 * noise + (1.0 if around_one else 0.0))
         elif name.endswith("embeddings.weight"):
             parameter.copy_(noise)
         else:

@@ -1,12 +1,20 @@
 """What things measure where the words of a question look, compared."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from tests.helpers import answer_both_ways, tiny_config, tiny_model, tiny_processor
-from timevlm.comparing import COMPARED, MEASURES, ComparePointer, Comparison, LengthPointer
+from timevlm.comparing import (
+    COMPARED,
+    MEASURES,
+    ComparePointer,
+    Comparison,
+    LengthPointer,
+    seconds_seen,
+)
 from timevlm.errors import ModelError
 from timevlm.llm.attention import Looks
 from timevlm.vision.times import timestamp_words
@@ -37,16 +45,14 @@ def slow_twin(
 
     Of a word that stands twice the last counts.
     """
-    start, end = min(SECONDS), max(SECONDS)
-    places = [(t - start) / (end - start) for t in SECONDS]
+    step = min(later - earlier for earlier, later in pairwise(SECONDS))
     seen, order = {}, []
     for place, (token, row) in enumerate(zip(ids, looks, strict=True)):
         if token not in NAMED or token in ids[place + 1 :]:
             continue
         read = sum(w * pointer.read(value) for w, value in zip(row, values, strict=True)).tolist()
-        mean = sum(float(w) * p for w, p in zip(row, places, strict=True))
-        variance = sum(float(w) * (p - mean) ** 2 for w, p in zip(row, places, strict=True))
-        seen[token] = [*read[2:], 0.5 * math.log(variance + 0.005**2), matches[place]]
+        entropy = -sum(float(w) * math.log(w) for w in row)
+        seen[token] = [*read[2:], entropy + math.log(step), matches[place]]
         order.append(read[:2])
     means = [sum(column) / len(seen) for column in zip(*seen.values(), strict=True)]
     more = [
@@ -142,8 +148,34 @@ def test_sides_must_be_four_of_a_model_that_knows_names():
         tiny_config(side_token_ids=[1, 2, 3, 4], named_token_ids=None)
 
 
+def test_what_is_looked_at_is_seen_for_as_long_as_its_frames():
+    """Two tokens a frame, two seconds apart; stray looks count as frames, wherever they are."""
+    seconds = torch.arange(7000.0, 7040.0, 2.0, dtype=torch.float64).repeat_interleave(2)
+    marks = timestamp_words(seconds)[None], torch.tensor([40])
+    even, one, stray = torch.zeros(3, 40)
+    even[10:22] = 1 / 12
+    one[5] = 1.0
+    stray[10:22], stray[39] = 0.95 / 12, 0.05
+    near = stray.clone()
+    near[39], near[22] = 0.0, 0.05
+    found = seconds_seen(torch.stack([even, one, stray, near])[None], marks)[0]
+    assert found[:2].tolist() == pytest.approx([12.0, 2.0], rel=1e-5)
+    assert float(found[2]) == pytest.approx(float(found[3]), rel=1e-5)
+    assert 12.0 < float(found[2]) < 14.0
+    single = timestamp_words(seconds[:1])[None], torch.tensor([1])
+    assert float(seconds_seen(torch.ones(1, 1, 1), single)) == 1.0
+
+
+def test_looks_that_are_nowhere_have_gradients():
+    marks = timestamp_words(torch.arange(4.0, dtype=torch.float64))[None], torch.tensor([4])
+    scores = torch.tensor([[[0.0, 1.0, -200.0, 0.5]]], requires_grad=True)
+    seconds_seen(scores.softmax(dim=-1), marks).sum().backward()
+    assert scores.grad.isfinite().all()
+    assert scores.grad.any()
+
+
 @torch.inference_mode()
-def test_numbers_near_to_how_far_looks_are_apart_are_raised():
+def test_numbers_near_to_how_long_what_is_looked_at_is_seen_are_raised():
     numbers = list(range(8, 20))
     pointer = LengthPointer(numbers, HIDDEN_SIZE)
     pointer.weight[0] = 1.0

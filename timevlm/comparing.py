@@ -6,9 +6,9 @@ what the words of the question see is measured and compared here, and the model 
 where its answer stands, in which respect and which way round that counts.
 
 Four values are read from what attention hands on of each vision token (`MEASURES`); training asks
-the tokens of things for them. How long a thing is in view is how far the looks at it are apart, and
-whether it is there at all shows in how well its word matches what it looks at. How many seconds
-something lasts is told in the same way, by how far the looks of the answer itself are apart.
+the tokens of things for them. How long a thing is in view shows in how many frames the looks at it
+are at, and whether it is there at all in how well its word matches what it looks at. How many
+seconds something lasts is told in the same way, by the frames that the answer itself looks at.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.llm.attention import Looks
+from timevlm.llm.state import valid_mask
 from timevlm.pointer import (
     asked_words,
     elapsed_seconds,
+    first_and_last,
     more_than_others,
     raise_words,
-    video_places,
 )
 
 # Read from vision tokens. Places are in shares of the frame, from its top left; the radius, in the
@@ -32,14 +33,15 @@ from timevlm.pointer import (
 MEASURES = ("x", "y", "log radius", "log speed")
 _AVERAGE = (0.5, 0.5, -1.9, -2.3)
 SLOWEST = 0.02  # added to speeds before the logarithm
-COMPARED = ("log radius", "log speed", "log spread", "match")
+COMPARED = ("log radius", "log speed", "log seconds", "match")
 # Differences that count half: a third of what is clearly more.
 _NEAR = (0.08, 0.13, 0.13, 1.0)
 _NEAR_PLACE = 0.06
 _GAIN = 30.0  # small weights are to outweigh what else speaks for a word
-_LEAST_SPREAD = 0.005  # of the video's length
-_LEAST_SECONDS = 0.1
 _NEAR_SECONDS = 1.0
+_ONE_FRAME_SECONDS = 1.0  # of a video with nothing to compare its only frame with
+_SAME_FRAME_SECONDS = 0.05  # times are written in tenths
+_LEAST_SHARE = 1e-9
 
 
 class Comparison(NamedTuple):
@@ -90,17 +92,13 @@ class ComparePointer(nn.Module):
         """
         shares, matches, values = looks
         measured = shares @ self.read(values.to(self.read.weight.dtype)).to(shares.dtype)
-        spread = spread_of(shares, video_places(*marks).to(shares.dtype), _LEAST_SPREAD)
         ids, asks = text
         stands = asked_words(ids, self.named_ids, asks)
-        others = torch.stack([spread.log(), matches], dim=-1)
+        others = torch.stack([seconds_seen(shares, marks).log(), matches], dim=-1)
         compared = torch.cat([measured[..., 2:], others], dim=-1)
-        named = stands > 0
-        first = stands.masked_fill(~named, ids.shape[1]).amin(dim=1)
-        last = stands.amax(dim=1).clamp(min=1)
-        ends = torch.stack([first, last], dim=1) - 1
+        ends = first_and_last(stands, ids.shape[1])
         places = measured[..., :2].gather(1, ends[..., None].expand(-1, -1, 2))
-        apart = (places[:, 0] - places[:, 1]) * named.any(dim=1, keepdim=True)
+        apart = (places[:, 0] - places[:, 1]) * (stands > 0).any(dim=1, keepdim=True)
         return Comparison(more_than_others(compared, stands), apart)
 
     def forward(self, logits: Tensor, hidden: Tensor, compared: Comparison) -> Tensor:
@@ -117,17 +115,17 @@ class ComparePointer(nn.Module):
 
 
 class LengthPointer(nn.Module):
-    """Raises the words for numbers of seconds near to how far the looks are apart.
+    """Raises the words for numbers of seconds near to how long what is looked at is seen.
 
-    `number_ids` are the token ids of zero, one, two and so on. Looks that are spread evenly over so
-    many seconds have a standard deviation of their 12th part's square root, where `stretch` begins.
+    `number_ids` are the token ids of zero, one, two and so on. Looks are never quite even: what is
+    seen in them is a little too short, and `stretch` makes up for it.
     """
 
     def __init__(self, number_ids: Sequence[int], hidden_size: int) -> None:
         super().__init__()
         self.number_ids = list(number_ids)
         self.weight = nn.Parameter(torch.zeros(hidden_size))
-        self.stretch = nn.Parameter(torch.tensor(12.0**0.5))
+        self.stretch = nn.Parameter(torch.tensor(1.0))
 
     def forward(
         self, logits: Tensor, hidden: Tensor, looks: Tensor, marks: tuple[Tensor, Tensor]
@@ -136,19 +134,26 @@ class LengthPointer(nn.Module):
 
         looks (B, L, K) are at vision tokens with the times marks (B, K, 4), of which (B,) count.
         """
-        length = self.stretch * spread_of(
-            looks, elapsed_seconds(*marks).to(looks.dtype), _LEAST_SECONDS
-        )
+        length = self.stretch * seconds_seen(looks, marks)
         number = torch.arange(len(self.number_ids), device=logits.device)
         off = (number - length[..., None]).abs() / _NEAR_SECONDS
         counts = _GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
         return raise_words(logits, self.number_ids, -counts[..., None] * F.softsign(off))
 
 
-def spread_of(looks: Tensor, places: Tensor, least: float) -> Tensor:
-    """The standard deviation (B, L) of places (B, K) under looks (B, L, K), `least` at the least.
+def seconds_seen(looks: Tensor, marks: tuple[Tensor, Tensor]) -> Tensor:
+    """How long what each of looks (B, L, K) is at is seen, in seconds: (B, L).
 
-    Places begin near 0: a variance from the mean of squares would lose digits far from it.
+    marks are the times (B, K, 4) of the K vision tokens, in order, of which (B,) count. That is how
+    many frames are looked at times the seconds from one to the next. Their number is the perplexity
+    of the looks at frames, as large where these are even: a few stray looks count as a few frames,
+    wherever they are, while a deviation from the mean would count how far they have strayed.
     """
-    mean, square = (looks @ torch.stack([places, places.square()], dim=-1)).unbind(-1)
-    return (square - mean.square()).clamp(min=0.0).add(least**2).sqrt()
+    elapsed = elapsed_seconds(*marks).to(looks.dtype)
+    gaps = elapsed.diff(dim=1, prepend=elapsed[:, :1])
+    begins = (gaps > _SAME_FRAME_SECONDS) & valid_mask(marks[1], elapsed.shape[1])
+    frame = begins.long().cumsum(dim=1)[:, None].expand_as(looks)
+    shares = torch.zeros_like(looks).scatter_add(2, frame, looks)
+    num_frames = (-shares * shares.clamp(min=_LEAST_SHARE).log()).sum(dim=2).exp()
+    step = gaps.masked_fill(~begins, torch.inf).amin(dim=1, keepdim=True)
+    return num_frames * step.masked_fill(step.isinf(), _ONE_FRAME_SECONDS)

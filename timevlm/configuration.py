@@ -37,8 +37,14 @@ class TimeVLMConfig(PreTrainedConfig):
     # names are measured where its words look, and compared (`comparing.py`). None: by the layers.
     side_token_ids: list[int] | None = None
     # Token ids of zero, one, two and so on, likewise: how many seconds something lasts is told by
-    # how far the looks at it are apart. None: by the layers.
+    # the frames that are looked at. None: by the layers.
     number_token_ids: list[int] | None = None
+    # Token ids of the marks that end the clauses of a question: which of the things that happen in
+    # them came first is told by their last words (`clauses.py`). None: by the layers.
+    separator_token_ids: list[int] | None = None
+    # Token ids of first, second and so on inside a sentence: how long scenes last, and how many lie
+    # between things, is told by the scenes of vision tokens (`scenes.py`). None: by the layers.
+    ordinal_token_ids: list[int] | None = None
     image_mean: list[float] | None = None  # a colour channel each; default 0.5 (SigLIP)
     image_std: list[float] | None = None
     interlaced_order: bool = False  # the most distinct tokens stand where even dropping keeps
@@ -80,6 +86,19 @@ class TimeVLMConfig(PreTrainedConfig):
             raise ModelError(
                 f"side_token_ids {self.side_token_ids} must be four, of a model with "
                 "named_token_ids; give None for one that compares no things"
+            )
+        if self.separator_token_ids is not None and self.named_token_ids is None:
+            raise ModelError(
+                f"separator_token_ids {self.separator_token_ids} are of a model with "
+                "named_token_ids; give None for one that orders no things"
+            )
+        if self.ordinal_token_ids is not None and (
+            self.number_token_ids is None or self.named_token_ids is None
+        ):
+            raise ModelError(
+                f"ordinal_token_ids {self.ordinal_token_ids} need number_token_ids and "
+                "named_token_ids: scenes are counted between named things; give None for a model "
+                "without them"
             )
         super().__post_init__(**kwargs)
 

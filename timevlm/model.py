@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
+from timevlm.clauses import ClausePointer
 from timevlm.comparing import ComparePointer, Comparison, LengthPointer
 from timevlm.configuration import TimeVLMConfig
 from timevlm.errors import InputError
@@ -30,8 +31,10 @@ from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
 from timevlm.pointer import OrderPointer, TimePointer, asking_tokens
 from timevlm.processing import TimeVLMProcessor
+from timevlm.scenes import ScenePointer, Scenes
 from timevlm.vision.changes import ChangeEmbedding, ShiftEmbedding, patch_changes, patch_shifts
 from timevlm.vision.encoder import VisionEncoder
+from timevlm.vision.flows import patch_flows
 from timevlm.vision.order import interlaced_order, reorder
 from timevlm.vision.picture import PictureEmbedding, picture_values
 from timevlm.vision.places import PlaceEmbedding, patch_centres
@@ -79,14 +82,23 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.pointer = None if first_ids is None else TimePointer(tuple(first_ids))
         named_ids = config.named_token_ids
         self.order = None if named_ids is None else OrderPointer(named_ids, llm.hidden_size)
-        self.comparing = None
+        self.comparing, value_size = None, llm.num_key_value_heads * llm.head_dim
         if config.side_token_ids is not None:
-            value_size = llm.num_key_value_heads * llm.head_dim
             self.comparing = ComparePointer(
                 named_ids, config.side_token_ids, value_size, llm.hidden_size
             )
         number_ids = config.number_token_ids
         self.lengths = None if number_ids is None else LengthPointer(number_ids, llm.hidden_size)
+        self.clauses = None
+        if config.separator_token_ids is not None:
+            self.clauses = ClausePointer(
+                config.separator_token_ids, llm.vocab_size, llm.hidden_size
+            )
+        self.scenes = None
+        if config.ordinal_token_ids is not None:
+            self.scenes = ScenePointer(
+                config.ordinal_token_ids, number_ids, value_size, llm.hidden_size
+            )
         self.llm = HybridLM(llm, choose_backend("auto", "cpu"))
         self.post_init()
 
@@ -133,13 +145,18 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frame_counts: Sequence[int] | Tensor | None = None,
         previous: Tensor | None = None,
     ) -> Tensor | None:
-        """What patches of the frames are told of the frame before, if any: (N, T, 3).
+        """What patches of the frames are told of the frame before, if any: (N, T, 3 or 5).
 
-        `patch_shifts`, of which a model without `picture_embedding` is told only the size.
+        `patch_shifts`, of which a model without `picture_embedding` is told only the size; one with
+        it is told of `patch_flows` as well.
         """
         if self.changes is None and self.shifts is None:
             return None
-        return patch_shifts(pixels, self.config.patch_grid, frame_counts, previous)
+        of_frames = pixels, self.config.patch_grid, frame_counts, previous
+        shifts = patch_shifts(*of_frames)
+        if self.shifts is None:
+            return shifts
+        return torch.cat([shifts, patch_flows(*of_frames)], dim=-1)
 
     def tell_picture(
         self,
@@ -197,10 +214,16 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         asks = asking_tokens(ids, num_asked, self.config.user_token_id)
         late = self.order.lateness(ids, looks.shares, state.marks, state.num_marks, asks)
         state = replace(state, lateness=late)
+        text, marks = (ids, asks), (state.marks, state.num_marks)
         if self.comparing is not None:
-            marks = state.marks, state.num_marks
-            found = self.comparing.compare((ids, asks), looks, marks)
+            found = self.comparing.compare(text, looks, marks)
             state = replace(state, more=found.more, apart=found.apart)
+        if self.clauses is not None:
+            late = self.clauses.lateness(text, looks.shares, marks)
+            state = replace(state, clause_lateness=late)
+        if self.scenes is not None:
+            seen = self.scenes.watch(text, self.order.named_ids, looks, marks)
+            state = replace(state, longer=seen.longer, between=seen.between)
         return replace(out, state=state)
 
     def text_logits(self, out: TextOutput, ids: Tensor, looks: Looks | None) -> Tensor:
@@ -211,6 +234,11 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if out.state.more is not None:
             compared = Comparison(out.state.more, out.state.apart)
             logits = self.comparing(logits, out.hidden, compared)
+        if out.state.clause_lateness is not None:
+            logits = self.clauses(logits, out.hidden, out.state.clause_lateness)
+        if out.state.longer is not None:
+            scenes = Scenes(out.state.longer, out.state.between)
+            logits = self.scenes(logits, out.hidden, scenes)
         if self.pointer is None or looks is None:
             return logits
         if self.lengths is not None:
@@ -223,8 +251,8 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> tuple[Tensor, Tensor | None]:
         """Patches (N, T, C) -> LLM inputs (N, K, D), and the companion (N, T, L) averaged along.
 
-        changes (N, T, 3), from `frame_changes`, are told by a model that has `change_embedding`
-        or `picture_embedding`.
+        changes, from `frame_changes`, are told by a model that has `change_embedding` or
+        `picture_embedding`.
         """
         # What is told beside the features is averaged over a token's patches, as they are.
         carried = []

@@ -139,6 +139,15 @@ def asked_words(ids: Tensor, named_ids: Sequence[int], asks: Tensor) -> Tensor:
     return (is_word * position[:, None]).amax(dim=1)
 
 
+def first_and_last(stands: Tensor, num_tokens: int) -> Tensor:
+    """The places (B, 2) of the first and the last word that stands (B, N), of `asked_words`.
+
+    Counted from 0; where none stands, places among the num_tokens that mean nothing.
+    """
+    first = stands.masked_fill(stands == 0, num_tokens).amin(dim=1)
+    return torch.stack([first, stands.amax(dim=1).clamp(min=1)], dim=1) - 1
+
+
 def more_than_others(seen: Tensor, stands: Tensor) -> Tensor:
     """By how much the values (B, L, Q) at words are above the mean of all that ask: (B, N, Q).
 

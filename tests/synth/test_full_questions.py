@@ -29,6 +29,7 @@ from timevlm.synth.full.wording import (
     draw_wording,
     words_of,
 )
+from timevlm.synth.full.wording_alike import reworded
 from timevlm.synth.questions import make_questions
 from timevlm.synth.wording import vocabulary_texts
 from timevlm.tasks.qa import check_choices
@@ -64,6 +65,32 @@ def test_wordings_of_training_alone_are_other_sentences_of_known_words():
         for pattern in group.training:
             assert set(re.findall(r"{(\w+)}", pattern)) <= slots, (kind, pattern)
             assert set(PIECES.findall(re.sub(r"{\w+}", "", pattern))) <= KNOWN, pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (
+            "Which shape is shown?",
+            ["What shape is shown?", "Which shape is visible?", "Which shape can be seen?"],
+        ),
+        ("which scene ends?", ["which one of the scenes ends?", "which of the scenes ends?"]),
+        ("Which objects vanish?", ["Which objects disappear?"]),
+        ("How big is it?", []),
+    ],
+)
+def test_patterns_are_reworded_one_phrase_at_a_time(pattern, expected):
+    assert sorted(reworded(pattern)) == sorted(expected)
+
+
+def test_training_has_the_patterns_reworded_but_for_those_of_a_test():
+    group = QUESTION_WORDINGS["motion.which"]
+    assert "Name the object that {does}." in group.shared
+    assert "Tell me the object that {does}." in group.training
+    every = [other for g in QUESTION_WORDINGS.values() for p in g.shared for other in reworded(p)]
+    held_out = {p for g in QUESTION_WORDINGS.values() for p in g.held_out}
+    assert held_out & set(every)  # they would be there
+    assert not held_out & {p for g in QUESTION_WORDINGS.values() for p in g.training}
 
 
 def test_the_train_split_alone_uses_them():

@@ -123,6 +123,8 @@ def test_order_of_events():
     for kind, best in (("order.event_first", min), ("order.event_last", max)):
         for spec, question, _ in cases(kind):
             times = {choice: _event_seconds(spec, choice) for choice in question.choices}
+            for choice, (start, end) in zip(question.choices, question.choice_spans, strict=True):
+                assert start <= times[choice] <= end
             assert question.answer == best(times, key=times.get)
             assert len(set(times.values())) == len(times)
     for kind, sign in (("order.event_after", 1), ("order.event_before", -1)):

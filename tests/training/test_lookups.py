@@ -1,13 +1,14 @@
 """Prompts are taught to look at what their answer is to be seen in."""
 
 import math
+from itertools import accumulate
 
 import pytest
 import torch
 
 from tests.training.test_tracks import looks_of
 from timevlm.synth.world import frame_seconds, sample_video
-from timevlm.training.kinds import BASIC, FULL
+from timevlm.training.kinds import BASIC, FULL, MOVE_SIZE
 from timevlm.training.lookups import lookups_of
 from timevlm.training.tracks import lookup_loss
 from timevlm.training.turns import Turn, make_turns
@@ -100,6 +101,28 @@ def test_looks_are_named_in_the_words_of_the_level():
     names = (*FULL.shapes, *FULL.colours)
     named = [name for name, has in zip(names, asked.looks[0].tolist(), strict=True) if has]
     assert named == ["ring", "cyan"]
+
+
+def test_the_one_text_that_a_turn_tells_is_looked_up():
+    """At <47.0s> "cake" is written on the second token, "47" on the third, "42" on the last."""
+    at = dict(zip(FULL.lessons, accumulate((0, *FULL.track_sizes)), strict=False))
+    targets = torch.zeros(1, 4, sum(FULL.track_sizes) + MOVE_SIZE)
+    targets[..., len(FULL.shapes)] = 1.0  # background
+    targets[0, 1, at["word"] + FULL.texts[0].index("cake")] = 1.0
+    for token, (tens, ones) in {2: "47", 3: "42"}.items():
+        targets[0, token, at["tens"] + FULL.texts[1].index(tens)] = 1.0
+        targets[0, token, at["ones"] + FULL.texts[2].index(ones)] = 1.0
+
+    def loss(prompt: str, answer: str) -> float:
+        turn = Turn(family="reading", prompt=prompt, answer=answer, spans=WHOLE)
+        return float(lookup_loss(ATTENTION, targets, SECONDS, lookups_of([turn], FULL), FULL))
+
+    question = "What is written at <47.0s>?"
+    assert loss(question, "cake") == pytest.approx(missed(0.2), abs=1e-5)
+    assert loss(question, "47") == pytest.approx(missed(0.1), abs=1e-5)
+    assert loss("When can you read 42?", "at <1.0s>") == pytest.approx(missed(0.05), abs=1e-5)
+    both = "Which of these comes first? the text 47 appears, the text cake appears."
+    assert loss(both, "the text 47 appears") == pytest.approx(missed(0.85), abs=1e-5)
 
 
 @pytest.mark.parametrize("level", ["basic", "full"])

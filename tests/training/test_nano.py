@@ -53,7 +53,7 @@ def test_a_model_keeps_what_it_knows_when_it_learns_more_words(tmp_path):
         own = old_layer and name.replace(old_layer[0], layers[old_layer[0]])
         expected[own or name] = tensor
     new_layers = (i for i in range(model.config.llm.num_layers) if i not in kept)
-    told = ("picture.", "comparing.", "lengths.", "shifts.")
+    told = ("picture.", "comparing.", "lengths.", "shifts.", "clauses.", "scenes.")
     added = (*told, *(f"llm.backbone.layers.{i}." for i in new_layers))
     for name, tensor in model.state_dict().items():
         if name not in tables:

@@ -13,12 +13,19 @@ from timevlm.synth.wording import split_phrases
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import format_captions
 from timevlm.training.batches import BatchConfig, VideoSample, encode_turns, sample_videos
-from timevlm.training.kinds import BASIC, FULL, MOVE_SIZE, named_token_ids
+from timevlm.training.kinds import (
+    BASIC,
+    FULL,
+    MOVE_SIZE,
+    named_token_ids,
+    separator_token_ids,
+)
 from timevlm.training.labels import patch_labels
 from timevlm.training.nano import build_processor
 from timevlm.training.phrases import (
     asked_phrases,
     caption_phrases,
+    listed_phrases,
     phrase_tokens,
     time_phrases,
     told_columns,
@@ -186,6 +193,33 @@ def test_questions_of_order_are_in_a_batch():
     assert len(batch.asked.rows) >= 4
     assert set(batch.text_ids[batch.asked.rows, batch.asked.places].tolist()) <= set(named)
     assert bool((batch.asked.places <= batch.rank_index[batch.asked.rows]).all())
+
+
+def test_the_last_words_of_listed_clauses_look_for_what_happens():
+    processor = build_processor("full")
+    listed = [("the red ring stops", (3.0, 5.0)), ("the camera pans left", (8.0, 10.0))]
+    question = "Of these, which happens first? the red ring stops, the camera pans left."
+    for prompt in (question, question.replace("?", "")):  # as people type
+        ids = processor.prompt_ids(prompt, [("Which of these is there? a ring, a star.", "a ring")])
+        found = listed_phrases(ids, separator_token_ids(processor, FULL), listed, FULL)
+        words = [processor.tokenizer.decode([ids[p.first]]).strip() for p in found]
+        assert words == ["stops", "left"]
+        assert all(p.first == p.last for p in found)
+        assert [(p.start_seconds, p.end_seconds) for p in found] == [(3.0, 5.0), (8.0, 10.0)]
+        assert [sum(p.looks) for p in found] == [2, 0]
+        assert [len(p.columns) for p in found] == [0, 1]
+
+
+def test_questions_of_events_are_in_a_batch():
+    config = BatchConfig(level="full", num_videos=2, turns_per_video=80)
+    processor = build_processor("full")
+    batch = encode_turns(config, processor, sample_videos(config, 2), seed=0)
+    marks = torch.tensor(separator_token_ids(processor, FULL))
+    named = torch.tensor(named_token_ids(processor, FULL))
+    rows, places = batch.asked.rows, batch.asked.places
+    told = torch.isin(batch.text_ids[rows, places], named)
+    assert 3 <= int((~told).sum()) < int(told.sum())
+    assert torch.isin(batch.text_ids[rows, places + 1][~told], marks).all()
 
 
 def test_questions_of_lengths_want_even_looks():

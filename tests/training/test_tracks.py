@@ -1,5 +1,8 @@
 """Labels of vision tokens follow the tokens through merging and dropping."""
 
+import math
+from itertools import accumulate
+
 import pytest
 import torch
 
@@ -10,7 +13,7 @@ from timevlm.llm.state import state_tensors
 from timevlm.llm.transv import kept_counts
 from timevlm.synth.palette import COLOURS, SHAPES
 from timevlm.training.batches import BatchConfig, make_batch, sample_videos
-from timevlm.training.kinds import BASIC, MOVE_SIZE
+from timevlm.training.kinds import BASIC, FULL, MOVE_SIZE
 from timevlm.training.labels import patch_labels
 from timevlm.training.objective import AnswerObjective, track_layer
 from timevlm.training.tracks import (
@@ -21,6 +24,7 @@ from timevlm.training.tracks import (
     measure_loss,
     measure_targets,
     of_frames,
+    scene_loss,
     target_parts,
     track_targets,
     wanted_tokens,
@@ -160,6 +164,22 @@ def test_captions_teach_the_deep_attention_where_it_ranks(transv):
     assert float(losses.phrases.detach()) > 0
     assert float(grad.abs().sum()) > 0
     assert float(objective(batch).phrases) == 0.0  # without labels nothing is known to attend to
+
+
+def test_scenes_of_tokens_are_asked_for_where_there_are_patches():
+    at = list(accumulate((0, *FULL.track_sizes)))[list(FULL.lessons).index("scene")]
+    targets = torch.zeros(1, 3, sum(FULL.track_sizes) + MOVE_SIZE)
+    targets[0, 0, at + 2] = 1.0
+    targets[0, 1, at : at + 2] = 0.5  # a dissolve; the last token is a timestamp
+    sure = torch.full((1, 3, FULL.lessons["scene"]), -50.0)
+    sure[0, 0, 2] = sure[0, 2, 5] = 50.0
+    sure[0, 1, :2] = 50.0
+    assert float(scene_loss(sure, targets, FULL)) == pytest.approx(math.log(2) / 2, abs=1e-5)
+    wrong = sure.clone()
+    wrong[0, 2] = sure[0, 0]
+    assert float(scene_loss(wrong, targets, FULL)) == float(scene_loss(sure, targets, FULL))
+    wrong[0, 0] = sure[0, 2]
+    assert float(scene_loss(wrong, targets, FULL)) > 10.0
 
 
 def test_measures_of_merged_tokens_are_those_of_their_objects():

@@ -1,6 +1,7 @@
 """Supervised turns: their times are those of frames that the model sees."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,13 +9,14 @@ from timevlm.synth.captions import make_captions
 from timevlm.synth.full.grounding import FINDERS
 from timevlm.synth.full.wording import GROUNDING_WORDINGS
 from timevlm.synth.grounding import make_grounding
+from timevlm.synth.items import Question
 from timevlm.synth.long import needles, sample_long_video
 from timevlm.synth.timeline import Timeline
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import parse_captions
 from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, grounding_prompt, parse_spans
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
-from timevlm.training.turns import frame_span, make_turns, spans_on_frames
+from timevlm.training.turns import frame_span, make_turns, question_turn, spans_on_frames
 
 FRAMES = [0.0, 1.0, 2.0, 3.0, 4.0]
 
@@ -59,6 +61,27 @@ def test_times_of_turns_are_times_of_frames(shift, fps):
             assert set(re.findall(TIMESTAMP_PATTERN, turn.prompt)) <= stamps, turn
             if turn.family == "grounding":
                 parse_spans(turn.answer)
+
+
+@pytest.mark.parametrize("shift", [0.0, 700.0])
+def test_listed_events_come_with_the_frames_beside_them(shift):
+    spans = ((2.5, 3.5), (0.0, 0.4))
+    question = Question(
+        family="order",
+        kind="order.event_first",
+        text="Which of these happens first?",
+        answer="the star stops",
+        choices=("the ring grows", "the star stops"),
+        answer_spans=spans,
+        choice_spans=spans,
+    )
+    frames = [t + shift for t in FRAMES]
+    listed = question_turn(question, frames, shift).listed
+    beside = [(2.0 + shift, 4.0 + shift), (shift, 1.0 + shift)]
+    assert listed == tuple(zip(question.choices, beside, strict=True))
+    unlisted = replace(question, text="What happens first?")
+    assert question_turn(unlisted, frames, shift).listed == ()
+    assert question_turn(replace(question, choice_spans=()), frames, shift).listed == ()
 
 
 def plain(text: str, shift: float) -> str:

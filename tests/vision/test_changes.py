@@ -62,7 +62,8 @@ def test_tokens_hear_their_own_change_and_the_frames(picture_embedding):
     companion = torch.cat([changes[..., None], shifts], dim=-1)
     told, averaged = model.merge_patches(patches, companion, shifts)
     plain, _ = model.merge_patches(patches, None, torch.zeros_like(shifts))
-    own, shifted = averaged.split([1, 3], dim=-1)
+    own, shifted = averaged.split([1, shifts.shape[-1]], dim=-1)
+    assert shifts.shape[-1] == (5 if picture_embedding else 3)
     whole = changes.median(dim=1).values[:, None, None].expand_as(own)
     expected = model.changes(torch.cat([own, whole], dim=-1))
     assert (model.shifts is not None) == picture_embedding

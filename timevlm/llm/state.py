@@ -148,6 +148,9 @@ class HybridState:
     lateness: Tensor | None = None  # (B, N) of the things that the prompt names, see `pointer.py`
     more: Tensor | None = None  # (B, N, Q) of the same and apart (B, 2), see `comparing.py`
     apart: Tensor | None = None
+    clause_lateness: Tensor | None = None  # (B, V) of words of the prompt, see `clauses.py`
+    longer: Tensor | None = None  # (B, S) of the scenes and between (B,), see `scenes.py`
+    between: Tensor | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
@@ -168,6 +171,9 @@ class HybridState:
             lateness=None if self.lateness is None else fn(self.lateness),
             more=None if self.more is None else fn(self.more),
             apart=None if self.apart is None else fn(self.apart),
+            clause_lateness=None if self.clause_lateness is None else fn(self.clause_lateness),
+            longer=None if self.longer is None else fn(self.longer),
+            between=None if self.between is None else fn(self.between),
         )
 
     def to(self, device: torch.device | str) -> "HybridState":

@@ -10,7 +10,8 @@ class Question:
     """A question with its right answer (one of `choices`) and the seconds the answer rests on.
 
     `kind` is the maker ("colour.of_shape"), finer than `family`. The spans are sorted and apart;
-    for a "no" they cover the whole video.
+    for a "no" they cover the whole video. `choice_spans`, where choices are things that happen, say
+    when each does.
     """
 
     family: str
@@ -19,6 +20,7 @@ class Question:
     answer: str
     choices: tuple[str, ...]
     answer_spans: tuple[Span, ...]
+    choice_spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

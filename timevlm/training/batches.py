@@ -23,12 +23,20 @@ from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.fields import TensorFields
-from timevlm.training.kinds import Kinds, Level, kinds_of, named_token_ids
+from timevlm.training.kinds import (
+    Kinds,
+    Level,
+    kinds_of,
+    named_token_ids,
+    separator_token_ids,
+)
 from timevlm.training.lookups import Lookups, lookups_of
 from timevlm.training.phrases import (
+    Phrase,
     PhraseTokens,
     asked_phrases,
     caption_phrases,
+    listed_phrases,
     phrase_tokens,
     time_phrases,
 )
@@ -226,6 +234,7 @@ def encode_turns(
     asked: list[Turn] = []
     phrases, named = [], []
     named_ids = named_token_ids(processor, config.kinds)
+    separator_ids = separator_token_ids(processor, config.kinds)
     for v, sample in enumerate(samples):
         turns = make_turns(
             sample.spec,
@@ -248,8 +257,7 @@ def encode_turns(
             phrases += [(len(rows) - 1, rows[-1][2], phrase) for phrase in found]
             if turn.family in COMPARING_FAMILIES and turn.spans:
                 prompt = rows[-1][1][: rows[-1][2]]
-                evenly = turn.family in config.kinds.every_token_families
-                words = asked_phrases(prompt, named_ids, turn.spans, evenly)
+                words = _question_phrases(turn, prompt, config.kinds, (named_ids, separator_ids))
                 named += [(len(rows) - 1, 0, phrase) for phrase in words]
     text_ids, text_lengths = pad_rows([ids for _, ids, _ in rows], processor.pad_token_id)
     prompt_lengths = torch.tensor([length for _, _, length in rows])
@@ -271,6 +279,21 @@ def encode_turns(
         phrases=phrase_tokens(phrases, config.kinds),
         asked=phrase_tokens(named, config.kinds),
     )
+
+
+def _question_phrases(
+    turn: Turn, prompt: Sequence[int], kinds: Kinds, ids: tuple[Sequence[int], Sequence[int]]
+) -> list[Phrase]:
+    """What the words of a question that compares are to look at.
+
+    `prompt` are its ids, `ids` those of words for looks, and of marks that end clauses.
+    """
+    named_ids, separator_ids = ids
+    evenly = turn.family in kinds.every_token_families
+    phrases = asked_phrases(prompt, named_ids, turn.spans, evenly)
+    if turn.listed:
+        phrases += listed_phrases(prompt, separator_ids, turn.listed, kinds)
+    return phrases
 
 
 def _encode_row(

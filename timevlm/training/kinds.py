@@ -43,6 +43,7 @@ class Kinds:
     stills: tuple[str, ...]  # whether nothing moves at the time, neither object nor picture
     sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
     numbers: tuple[str, ...]  # of seconds that something may last: zero, one, two and so on
+    ordinals: tuple[str, ...]  # of scenes that last: first, second and so on
     # Families that are about all of what they ask for, and not about any of it: none of it may be
     # dropped before the answer. How long something is in view shows in all of its tokens.
     every_token_families: frozenset[str]
@@ -125,6 +126,7 @@ BASIC = Kinds(
     stills=(),
     sides=(),
     numbers=(),
+    ordinals=(),
     every_token_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -143,6 +145,7 @@ FULL = Kinds(
     stills=("still",),
     sides=full_wording.WHERE,
     numbers=full.NUMBERS,
+    ordinals=basic.ORDINALS[:MAX_SCENES],
     every_token_families=BASIC.every_token_families | {"duration"},
 )
 
@@ -179,6 +182,18 @@ def side_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | Non
 def number_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
     """Ids of zero, one, two as answers begin with them, where a level asks for whole seconds."""
     return [first_id(processor, word) for word in kinds.numbers] or None
+
+
+def separator_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
+    """Ids of the marks that end clauses, where a level asks for the order of what happens."""
+    if not kinds.ordinals:
+        return None
+    return processor.tokenizer.convert_tokens_to_ids(list(",.:?"))
+
+
+def ordinal_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
+    """Ids of first, second and so on, where a level asks how long scenes last."""
+    return [word_id(processor, word) for word in kinds.ordinals] or None
 
 
 _BY_LEVEL = {kinds.level: kinds for kinds in (BASIC, FULL)}

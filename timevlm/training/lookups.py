@@ -5,14 +5,17 @@ seconds an answer rests and what the objects in it look like, so that token can 
 look, long before answers alone would teach it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from timevlm.tasks.timestamps import TIMESTAMP_PATTERN
 from timevlm.training.fields import TensorFields
 from timevlm.training.kinds import BASIC, Kinds
+from timevlm.training.phrases import column_rows, told_columns
 from timevlm.training.turns import Turn
 
 _NO_SPAN = (float("inf"), float("-inf"))
@@ -23,17 +26,19 @@ class Lookups(TensorFields):
     """Where R turns want their prompts to look.
 
     spans (R, S, 2) in seconds, ends included, padded with spans that nothing is in; looks
-    (R, shapes + colours) bool: those that a turn's text names; every (R,) bool: whether it needs
-    all tokens of such objects, such as a caption, and not one in each span.
+    (R, shapes + colours) bool: those that a turn's text names; columns (R, MAX_COLUMNS) of
+    `told_columns`: those of the one text, written in the picture, that it tells; every (R,) bool:
+    whether it needs all tokens of such objects, such as a caption, and not one in each span.
     """
 
     spans: Tensor
     looks: Tensor
+    columns: Tensor
     every: Tensor
 
     def of_rows(self, rows: Tensor) -> "Lookups":
         """Those of the turns (N,)."""
-        return Lookups(spans=self.spans[rows], looks=self.looks[rows], every=self.every[rows])
+        return Lookups(**{name: value[rows] for name, value in vars(self).items()})
 
 
 def lookups_of(turns: Sequence[Turn], kinds: Kinds = BASIC) -> Lookups:
@@ -44,5 +49,16 @@ def lookups_of(turns: Sequence[Turn], kinds: Kinds = BASIC) -> Lookups:
     return Lookups(
         spans=spans,
         looks=torch.tensor([kinds.looks_named(f"{t.prompt} {t.answer}") for t in turns]),
+        columns=column_rows([_columns_of_text(f"{t.prompt} {t.answer}", kinds) for t in turns]),
         every=torch.tensor([t.family in kinds.every_token_families for t in turns]),
     )
+
+
+def _columns_of_text(told: str, kinds: Kinds) -> tuple[int, ...]:
+    """The columns of what is written in the picture, where a turn tells of one such text alone."""
+    if not kinds.texts:
+        return ()
+    words, tens, ones = kinds.texts
+    said = re.findall(r"[a-z]+|\d+", re.sub(TIMESTAMP_PATTERN, "", told))
+    texts = {word for word in said if word in words or (word[:1] in tens and word[1:] in ones)}
+    return told_columns(f"the text {texts.pop()}", kinds) if len(texts) == 1 else ()

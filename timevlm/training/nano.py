@@ -23,6 +23,8 @@ from timevlm.training.kinds import (
     kinds_of,
     named_token_ids,
     number_token_ids,
+    ordinal_token_ids,
+    separator_token_ids,
     side_token_ids,
 )
 from timevlm.training.main_colour import COLOURS
@@ -114,6 +116,8 @@ def build_config(processor: TimeVLMProcessor, level: Level = "basic") -> TimeVLM
         named_token_ids=named_token_ids(processor, kinds_of(level)),
         side_token_ids=side_token_ids(processor, kinds_of(level)),
         number_token_ids=number_token_ids(processor, kinds_of(level)),
+        separator_token_ids=separator_token_ids(processor, kinds_of(level)),
+        ordinal_token_ids=ordinal_token_ids(processor, kinds_of(level)),
         frame_token_id=processor.frame_token_id,
         user_token_id=processor.user_token_id,
         prefix_length=len(processor.prefix_ids()),
@@ -208,7 +212,7 @@ def _saved_nano(
     known, wanted = saved.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
     told = [model.times, model.changes, model.pointer, model.order]
     if level == "full":
-        told += [model.picture, model.comparing, model.lengths]
+        told += [model.picture, model.comparing, model.lengths, model.clauses, model.scenes]
     llm = model.config.llm_config
     whole = with_level_layers(llm, level) == llm
     if known == wanted and whole and all(part is not None for part in told):
@@ -250,6 +254,8 @@ def _enlarged(
         "named_token_ids": named_token_ids(processor, kinds_of(level)),
         "side_token_ids": side_token_ids(processor, kinds_of(level)),
         "number_token_ids": number_token_ids(processor, kinds_of(level)),
+        "separator_token_ids": separator_token_ids(processor, kinds_of(level)),
+        "ordinal_token_ids": ordinal_token_ids(processor, kinds_of(level)),
         "interlaced_order": True,
         "trained_on": TRAINED_ON[level],
         "grounds_absence": level == "full",

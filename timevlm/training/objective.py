@@ -24,6 +24,7 @@ from timevlm.training.tracks import (
     measure_loss,
     measure_targets,
     phrase_loss,
+    scene_loss,
     track_targets,
 )
 
@@ -133,9 +134,7 @@ class AnswerObjective(nn.Module):
             tracked = self.watch_tracking(batch, labels)
             state, seen = tracked.state, (tracked.targets, tracked.seconds)
             tracking = self.tracks(tracked.tokens, tracked.targets)
-            if self.model.comparing is not None:
-                read = self.model.comparing.read(self.model.llm.values_of(tracked.tokens))
-                measured = measure_loss(read.float(), tracked.measures)
+            measured = measured + self._measured(tracked)
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
@@ -172,6 +171,17 @@ class AnswerObjective(nn.Module):
         asked = asked / max(1, len(batch.asked.rows))
         answers = total / weight.sum()
         return Losses(answers, tracking, measured, lookup, told, asked, predicted, counted)
+
+    def _measured(self, tracked: Tracked) -> Tensor | float:
+        """The loss of what is read from what attention hands on of the tracked tokens."""
+        values = self.model.llm.values_of(tracked.tokens)
+        loss = 0.0
+        if self.model.comparing is not None:
+            loss = measure_loss(self.model.comparing.read(values).float(), tracked.measures)
+        if self.model.scenes is not None:
+            read = self.model.scenes.read(values).float()
+            loss = loss + scene_loss(read, tracked.targets, self.kinds)
+        return loss
 
     def _told(
         self,

@@ -187,6 +187,32 @@ def asked_phrases(
     return list(found.values())
 
 
+def listed_phrases(
+    ids: Sequence[int],
+    separator_ids: Sequence[int],
+    listed: Sequence[tuple[str, tuple[float, float]]],
+    kinds: Kinds,
+) -> list[Phrase]:
+    """The last words of the clauses that a question lists at its end, each a phrase of its clause.
+
+    `ids` are the prompt's, `separator_ids` those of the marks that end clauses.
+    """
+    marks = [place for place, token in enumerate(ids) if token in separator_ids]
+    found = []
+    for mark, (text, (start, end)) in zip(marks[-len(listed) :], listed, strict=True):
+        found.append(
+            Phrase(
+                first=mark - 1,
+                last=mark - 1,
+                looks=kinds.looks_named(text),
+                start_seconds=start,
+                end_seconds=end,
+                columns=told_columns(text, kinds),
+            )
+        )
+    return found
+
+
 def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> PhraseTokens:
     """Every token of the phrases; each comes with its row and the place where its answer begins."""
     tokens = [
@@ -198,18 +224,22 @@ def phrase_tokens(phrases: Sequence[tuple[int, int, Phrase]], kinds: Kinds) -> P
     for i, (_, _, phrase) in enumerate(tokens):
         looks[i] = torch.tensor(phrase.looks)
     spans = [(phrase.start_seconds, phrase.end_seconds) for _, _, phrase in tokens]
-    columns = [
-        [*phrase.columns, *(NO_COLUMN,) * (MAX_COLUMNS - len(phrase.columns))]
-        for _, _, phrase in tokens
-    ]
     return PhraseTokens(
         rows=torch.tensor([row for row, _, _ in tokens], dtype=torch.long),
         places=torch.tensor([place for _, place, _ in tokens], dtype=torch.long),
         looks=looks,
         spans=torch.tensor(spans, dtype=torch.float32).reshape(-1, 2),
-        columns=torch.tensor(columns, dtype=torch.long).reshape(-1, MAX_COLUMNS),
+        columns=column_rows([phrase.columns for _, _, phrase in tokens]),
         evenly=torch.tensor([phrase.evenly for _, _, phrase in tokens], dtype=torch.bool),
     )
+
+
+def column_rows(columns: Sequence[tuple[int, ...]]) -> Tensor:
+    """Columns of `told_columns` as (N, MAX_COLUMNS), each row filled up with NO_COLUMN."""
+    rows = torch.full((len(columns), MAX_COLUMNS), NO_COLUMN)
+    for row, told in zip(rows, columns, strict=True):
+        row[: len(told)] = torch.tensor(told, dtype=torch.long)
+    return rows
 
 
 def inside_spans(seconds: Tensor, spans: Tensor) -> Tensor:

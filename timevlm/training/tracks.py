@@ -19,7 +19,7 @@ from timevlm.llm.transv import kept_counts, uniform_mask
 from timevlm.training.kinds import BASIC, MAX_SCENES, MOVE_SIZE, Kinds
 from timevlm.training.labels import PatchLabels
 from timevlm.training.lookups import Lookups
-from timevlm.training.phrases import PhraseTokens, inside_spans
+from timevlm.training.phrases import NO_COLUMN, PhraseTokens, inside_spans
 
 # A move is linear in the own place and the mean of earlier ones, which one attention head gives: it
 # teaches that head to find the object again long before the name of a motion could.
@@ -154,6 +154,16 @@ def measure_loss(read: Tensor, targets: Tensor) -> Tensor:
     return means.mean()
 
 
+def scene_loss(read: Tensor, targets: Tensor, kinds: Kinds) -> Tensor:
+    """Mean cross-entropy of the scenes read from vision tokens (V, L, scenes and none).
+
+    targets (V, L, K): `track_targets` after merging. What is made of no patches is not asked.
+    """
+    wanted = target_parts(targets, kinds)[list(kinds.lessons).index("scene")]
+    each = -(wanted * F.log_softmax(read, dim=-1)).sum(dim=-1)
+    return each.sum() / wanted.sum().clamp(min=1e-6)
+
+
 def lookup_loss(
     ranking: Tensor, targets: Tensor, seconds: Tensor, asked: Lookups, kinds: Kinds = BASIC
 ) -> Tensor:
@@ -162,15 +172,15 @@ def lookup_loss(
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
     gives them, after merging and dropping, and seconds (R, >= T) of the same tokens. Every span
     wants attention of its own, on the objects whose looks the turn names or, if it names none, on
-    any token; a span in which none of these is shown, as of what vanishes in it, wants it on any of
-    its tokens. Rows that need every object want their attention even over those: they count how far
-    it is from that (Kullback-Leibler). Spans without a token count nothing.
+    the text that it tells or, if it tells none, on any token; a span in which none of these is
+    shown, as of what vanishes in it, wants it on any of its tokens. Rows that need every object
+    want their attention even over those: they count how far it is from that (Kullback-Leibler).
+    Spans without a token count nothing.
     """
     targets, seconds = targets[:, : ranking.shape[1]], seconds[:, : ranking.shape[1]]
     unnamed = ~asked.looks.any(dim=1) & ~asked.every
-    fits = torch.where(
-        unnamed[:, None], of_frames(targets, kinds), wanted_tokens(targets, asked.looks, kinds)
-    )
+    told = torch.minimum(of_frames(targets, kinds), _telling(targets, asked.columns))
+    fits = torch.where(unnamed[:, None], told, wanted_tokens(targets, asked.looks, kinds))
     num_spans = asked.spans.shape[1]
     inside = inside_spans(
         seconds.repeat_interleave(num_spans, dim=0), asked.spans.flatten(0, 1)
@@ -211,6 +221,13 @@ def wanted_tokens(targets: Tensor, asked: Tensor, kinds: Kinds = BASIC) -> Tenso
     return (wanted.sqrt() / FULLY_SHOWN).clamp(max=1.0)
 
 
+def _telling(targets: Tensor, columns: Tensor) -> Tensor:
+    """How far each token shows the least of what is told: (R, T, K), (R, columns) -> (R, T)."""
+    index = columns.clamp(min=0)[:, None].expand(-1, targets.shape[1], -1)
+    told = (targets.gather(2, index) / FULLY_SHOWN).clamp(max=1.0)
+    return told.masked_fill((columns == NO_COLUMN)[:, None], 1.0).amin(dim=2)
+
+
 def of_frames(targets: Tensor, kinds: Kinds = BASIC) -> Tensor:
     """Which tokens are made of patches, not timestamps or padding: (R, T, K) -> (R, T) bool."""
     return targets[..., : len(kinds.shapes) + 1].sum(dim=-1) > 0.5
@@ -230,10 +247,7 @@ def phrase_loss(
     named = asked.looks.any(dim=1, keepdim=True)
     looks = wanted_tokens(targets, asked.looks, kinds)
     wanted = torch.where(named, looks, of_frames(targets, kinds))
-    for column in asked.columns.unbind(1):
-        index = column.clamp(min=0)[:, None, None].expand(-1, targets.shape[1], 1)
-        told = (targets.gather(2, index).squeeze(2) / FULLY_SHOWN).clamp(max=1.0)
-        wanted = torch.where((column >= 0)[:, None], torch.minimum(wanted, told), wanted)
+    wanted = torch.minimum(wanted, _telling(targets, asked.columns))
     wanted = wanted * inside_spans(seconds, asked.spans)
     shown = wanted.amax(dim=1) > MIN_SHOWN
     found = -((attention * wanted).sum(dim=1) + 1e-4).log()

@@ -51,13 +51,15 @@ class Turn:
     """One prompt with its answer, as text.
 
     The answer is to be seen in the frames from the first to the last of each of `spans` (seconds);
-    no spans: nowhere.
+    no spans: nowhere. `listed` are things that happen which the prompt lists at its end, each with
+    the seconds from the frame before it to the one after it.
     """
 
     family: str
     prompt: str
     answer: str
     spans: tuple[tuple[float, float], ...] = ()
+    listed: tuple[tuple[str, tuple[float, float]], ...] = ()
 
 
 def frame_span(
@@ -90,11 +92,19 @@ def spans_on_frames(
 def question_turn(question: Question, frame_seconds: Sequence[float], shift: float) -> Turn:
     """A question as a turn; `frame_seconds` include `shift`, the question's own times do not."""
     frames = [t - shift for t in frame_seconds]
+    prompt = question_prompt(question.text, question.choices)
+    listed = []
+    if prompt != question.text:
+        for choice, (start, end) in zip(question.choices, question.choice_spans, strict=False):
+            first, last = frame_span(start, end, frames)
+            beside = frame_seconds[max(0, first - 1)], frame_seconds[min(last + 1, len(frames) - 1)]
+            listed.append((choice, beside))
     return Turn(
         family=question.family,
-        prompt=_shifted(question_prompt(question.text, question.choices), frames, shift, "shown"),
+        prompt=_shifted(prompt, frames, shift, "shown"),
         answer=_shifted(normalize_answer(question.answer), frames, shift, "from"),
         spans=_shown_spans(question.answer_spans, frame_seconds, shift),
+        listed=tuple(listed),
     )
 
 

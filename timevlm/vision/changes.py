@@ -41,8 +41,11 @@ def patch_shifts(
 
 
 def patch_changes(shifts: Tensor) -> Tensor:
-    """How much patches differ from the frame before: `patch_shifts` (N, T, 3) -> (N, T), 0..1."""
-    return shifts.abs().mean(dim=-1)
+    """How much patches differ from the frame before: (N, T, 3 or more) -> (N, T), 0..1.
+
+    Of the values the first three count, `patch_shifts`.
+    """
+    return shifts[..., :3].abs().mean(dim=-1)
 
 
 def values_before(
@@ -75,11 +78,11 @@ class ChangeEmbedding(nn.Linear):
 
 
 class ShiftEmbedding(nn.Linear):
-    """Adds to a token how far its patches' mean colour has gone: (..., 3) -> (..., dim).
+    """Adds to a token how far its patches' mean colour went, and they: (..., 5) -> (..., dim).
 
-    With its colour that is what the object was before it turned another colour, which no later
-    frame shows.
+    Of `patch_shifts` and `patch_flows`. The former, with its colour, are what the object was before
+    it turned another colour, which no later frame shows.
     """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(3, dim, bias=False)
+        super().__init__(5, dim, bias=False)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from timevlm.vision.changes import values_before
+from timevlm.vision.moves import least_unlike, sureness
 
 # Every value is scaled to be about 1 where something happens.
 PICTURE_VALUES = (
@@ -34,9 +35,6 @@ _REACH = 4  # pixels each way: a sixth of the frame
 _ZOOMS = (0.9, 1.0, 1.1)
 _AT_REST = _ZOOMS.index(1.0)
 _SOFT = 0.03  # differences of luma from which on pixels count as unlike, as far as noise goes
-_SURE = 0.25  # a move that takes away this share of the unlikeness counts in full,
-_BY_CHANCE = 0.02  # after what the best of so many takes away by chance,
-_FAINT = 0.1  # and if the unlikeness is well above this
 
 
 class PictureEmbedding(nn.Linear):
@@ -114,27 +112,13 @@ def picture_motion(before: Tensor, after: Tensor) -> Tensor:
 
     How far to the right and down (shares of the frame) and by how much larger it has become; how
     unlike the pictures still are if moved so, and if not at all (0..1). A move counts as far as it
-    makes them more alike, so that noise on an even wall is no move.
+    is sure (`sureness`).
     """
     costs = move_costs(_searched(before), _searched(after))
-    num_frames, num_moves = len(costs), costs.shape[-1]
-    best, index = costs.flatten(1).min(dim=1)
-    zoom, row, column = (
-        index // num_moves**2,
-        index // num_moves % num_moves,
-        index % num_moves,
-    )
-    around = F.pad(costs, (1, 1, 1, 1), value=float("nan"))
-    frame = torch.arange(num_frames, device=costs.device)
-
-    def cost_at(row: Tensor, column: Tensor) -> Tensor:
-        return around[frame, zoom, row + 1, column + 1]
-
-    down = row - _REACH + _vertex(cost_at(row - 1, column), best, cost_at(row + 1, column))
-    right = column - _REACH + _vertex(cost_at(row, column - 1), best, cost_at(row, column + 1))
+    zoom = costs.flatten(2).amin(dim=2).argmin(dim=1)
+    right, down, best = least_unlike(costs[torch.arange(len(costs), device=costs.device), zoom])
     at_rest = costs[:, _AT_REST, _REACH, _REACH]
-    gain = (at_rest - best - _BY_CHANCE) / (at_rest + _FAINT)
-    sure = (gain / _SURE).clamp(0.0, 1.0)
+    sure = sureness(best, at_rest)
     larger = torch.tensor(_ZOOMS, device=costs.device)[zoom] - 1.0
     moved = torch.stack([right / _SEARCH_SIDE, down / _SEARCH_SIDE, larger], dim=1)
     return torch.cat([moved * sure[:, None], best[:, None], at_rest[:, None]], dim=1)
@@ -171,10 +155,3 @@ def _zoom_matrix(zoom: float, side: int, device: torch.device) -> Tensor:
     pixel = torch.arange(side, device=device)
     source = (middle + (pixel - middle) / zoom).clamp(0, side - 1)
     return (1.0 - (source[:, None] - pixel).abs()).clamp(min=0.0)
-
-
-def _vertex(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:
-    """Where the parabola through three points at -1, 0 and 1 is lowest; 0 at an edge (NaN)."""
-    bend = left - 2 * middle + right
-    vertex = 0.5 * (left - right) / bend.clamp(min=1e-6)
-    return vertex.nan_to_num(0.0).clamp(-0.5, 0.5)

@@ -1,5 +1,7 @@
 """Makers of questions about when things happen, in which order, and for how long."""
 
+from dataclasses import replace
+
 from timevlm.synth.full.asking import Asker, Maker
 from timevlm.synth.full.palette import MAX_SCENES, MOTIONS, NUMBERS
 from timevlm.synth.full.scene_questions import listable
@@ -91,8 +93,11 @@ def _order_of_events(asker: Asker) -> Question | None:
     kind, best = asker.rng.choice((("first", min), ("last", max)))
     right = best(chosen, key=lambda event: event.seconds)
     choices = asker.shuffled(right.text, [e.text for e in chosen if e is not right])
-    spans = [asker.timeline.around(event.seconds) for event in chosen]
-    return asker.ask(f"order.event_{kind}", right.text, choices, spans)
+    spans = {event.text: asker.timeline.around(event.seconds) for event in chosen}
+    question = asker.ask(f"order.event_{kind}", right.text, choices, list(spans.values()))
+    if question is None:
+        return None
+    return replace(question, choice_spans=tuple(spans[choice] for choice in question.choices))
 
 
 def _order_next_event(asker: Asker) -> Question | None:

@@ -3,7 +3,8 @@
 Patterns are kept as text: a line with a kind ("family.kind"), then a pattern a line. Patterns
 behind a star are held out: train, val and demo never use them, test and compositional use nothing
 else. They are made of words that the other patterns have, so that no word is new in a test. The
-patterns of `wording_training` are for the train split alone: val and demo stay as they were.
+patterns of `wording_training`, and what `reworded` makes of all that training has, are for the
+train split alone: val and demo stay as they were.
 """
 
 import random
@@ -23,6 +24,7 @@ from timevlm.synth.full.palette import (
     PATTERNS,
     TRANSITIONS,
 )
+from timevlm.synth.full.wording_alike import reworded
 from timevlm.synth.full.wording_grounding import GROUNDING
 from timevlm.synth.full.wording_objects import OBJECT_QUESTIONS
 from timevlm.synth.full.wording_scenes import SCENE_QUESTIONS
@@ -58,15 +60,16 @@ def _blocks(text: str) -> dict[str, list[str]]:
 
 
 def _parse(text: str, training: str = "") -> Wordings:
-    more = _blocks(training)
-    return {
-        kind: Patterns(
-            shared=tuple(line for line in lines if not line.startswith("* ")),
-            held_out=tuple(line.removeprefix("* ") for line in lines if line.startswith("* ")),
-            training=tuple(more.get(kind, ())),
-        )
-        for kind, lines in _blocks(text).items()
-    }
+    more, wordings = _blocks(training), {}
+    for kind, lines in _blocks(text).items():
+        shared = tuple(line for line in lines if not line.startswith("* "))
+        held_out = tuple(line.removeprefix("* ") for line in lines if line.startswith("* "))
+        written = (*shared, *more.get(kind, ()))
+        others = [other for pattern in written for other in reworded(pattern)]
+        known = {*shared, *held_out}
+        extra = [pattern for pattern in (*written, *others) if pattern not in known]
+        wordings[kind] = Patterns(shared, held_out, tuple(dict.fromkeys(extra)))
+    return wordings
 
 
 QUESTION_WORDINGS = _parse(OBJECT_QUESTIONS + SCENE_QUESTIONS, TRAINING_QUESTIONS)

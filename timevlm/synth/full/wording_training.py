@@ -73,10 +73,14 @@ Tell me what happens last.
 order.event_after
 After this, what happens next: {event}?
 Tell me what happens right after {event}.
+What comes after {event}?
+{event}: what is next?
 
 order.event_before
 Before this, what happens: {event}?
 Tell me what happens right before {event}.
+What comes before {event}?
+{event}: what comes before?
 
 when.appear
 Tell me when the {thing} appears.
@@ -135,6 +139,8 @@ At {time}, what is written?
 Tell me the text at {time}.
 Which text is there at {time}?
 At {time}, what does the text say?
+Tell me which word or number there is at {time}.
+What does the picture say at {time}?
 
 reading.only
 Which text can be seen in the video?
@@ -397,4 +403,6 @@ duration.motion
 Tell me for how many seconds the {thing} is {doing}.
 How long is the {thing} {doing}?
 How many seconds does the {thing} {do} for?
+The {thing} is {doing} for how many seconds?
+For how long can you see the {thing} {doing}?
 """
