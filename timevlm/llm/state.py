@@ -154,26 +154,16 @@ class HybridState:
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "HybridState":
         """The same state with `fn` applied to every tensor (move, cast, pick rows)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: fn(v) for name, v in values.items() if isinstance(v, Tensor)}
+        stores = {name: v.map(fn) for name, v in values.items() if isinstance(v, TokenStore)}
         return replace(
             self,
             layers=tuple(None if s is None else s.map(fn) for s in self.layers),
             transferred=tuple(s.map(fn) for s in self.transferred),
             num_video_seen=tuple(fn(n) for n in self.num_video_seen),
-            num_video_total=fn(self.num_video_total),
-            num_prefix=fn(self.num_prefix),
-            held_prefix=self.held_prefix.map(fn),
-            held_video=self.held_video.map(fn),
-            held_marks=self.held_marks.map(fn),
-            ranking=None if self.ranking is None else fn(self.ranking),
-            kept=None if self.kept is None else fn(self.kept),
-            marks=None if self.marks is None else fn(self.marks),
-            num_marks=None if self.num_marks is None else fn(self.num_marks),
-            lateness=None if self.lateness is None else fn(self.lateness),
-            more=None if self.more is None else fn(self.more),
-            apart=None if self.apart is None else fn(self.apart),
-            clause_lateness=None if self.clause_lateness is None else fn(self.clause_lateness),
-            longer=None if self.longer is None else fn(self.longer),
-            between=None if self.between is None else fn(self.between),
+            **stores,
+            **tensors,
         )
 
     def to(self, device: torch.device | str) -> "HybridState":
