@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tests.helpers import answer_both_ways, tiny_config, tiny_model, tiny_processor
 from timevlm.clauses import ClausePointer
 from timevlm.errors import ModelError
-from timevlm.pointer import NEAR, ORDER_GAIN
+from timevlm.pointer import GAIN, NEAR
 from timevlm.vision.times import timestamp_words
 
 COMMA, STOP = 1, 2
@@ -66,7 +66,7 @@ def test_words_are_raised_by_their_lateness():
     lateness[0, 4], lateness[0, 7] = 0.2, -0.1
     torch.testing.assert_close(pointer(logits, hidden, lateness), logits)
     pointer.weight.normal_()
-    weight = ORDER_GAIN * hidden @ pointer.weight
+    weight = GAIN * hidden @ pointer.weight
     expected = logits + weight[..., None] * lateness / (lateness.abs() + NEAR)
     torch.testing.assert_close(pointer(logits, hidden, lateness), expected)
 

@@ -14,9 +14,9 @@ from tests.helpers import (
 from timevlm.errors import ModelError
 from timevlm.llm.attention import attention_looks
 from timevlm.pointer import (
+    GAIN,
     KIND_SIZES,
     NEAR,
-    ORDER_GAIN,
     OrderPointer,
     TimePointer,
     asking_tokens,
@@ -181,7 +181,7 @@ def test_later_things_are_raised_and_named_words_keep_their_probability():
     logits, hidden = torch.randn(1, 4, 40), torch.randn(1, 4, 8)
     lateness = torch.tensor([[0.3, -0.3, 0.0]])
     found = pointer(logits, hidden, lateness)
-    weight = ORDER_GAIN * (hidden @ pointer.weight)[..., None]
+    weight = GAIN * (hidden @ pointer.weight)[..., None]
     raised = logits[..., NAMED] + weight * lateness / (lateness.abs() + NEAR)
     named = found[..., NAMED]
     torch.testing.assert_close(named.softmax(dim=-1), raised.softmax(dim=-1))

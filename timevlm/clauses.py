@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.pointer import NEAR, ORDER_GAIN, video_places
+from timevlm.pointer import NEAR, counted, video_places
 
 
 class ClausePointer(nn.Module):
@@ -57,5 +57,5 @@ class ClausePointer(nn.Module):
 
     def forward(self, logits: Tensor, hidden: Tensor, lateness: Tensor) -> Tensor:
         """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised."""
-        weight = ORDER_GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
-        return logits + weight[..., None] * F.softsign(lateness / NEAR)[:, None]
+        counts = counted(hidden, self.weight)
+        return logits + counts[..., None] * F.softsign(lateness / NEAR)[:, None]

@@ -22,9 +22,11 @@ from timevlm.llm.attention import Looks
 from timevlm.llm.state import valid_mask
 from timevlm.pointer import (
     asked_words,
+    counted,
     elapsed_seconds,
     first_and_last,
     more_than_others,
+    raise_numbers,
     raise_words,
 )
 
@@ -37,7 +39,6 @@ COMPARED = ("log radius", "log speed", "log seconds", "match")
 # Differences that count half: a third of what is clearly more.
 _NEAR = (0.08, 0.13, 0.13, 1.0)
 _NEAR_PLACE = 0.06
-_GAIN = 30.0  # small weights are to outweigh what else speaks for a word
 _NEAR_SECONDS = 1.0
 _ONE_FRAME_SECONDS = 1.0  # of a video with nothing to compare its only frame with
 _SAME_FRAME_SECONDS = 0.05  # times are written in tenths
@@ -103,14 +104,11 @@ class ComparePointer(nn.Module):
 
     def forward(self, logits: Tensor, hidden: Tensor, compared: Comparison) -> Tensor:
         """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised."""
-        hidden = hidden.to(self.weight.dtype)
-        near = logits.new_tensor(_NEAR)
-        counts = _GAIN * (hidden @ self.weight.T).float()
-        more = F.softsign(compared.more.float() / near)
-        logits = raise_words(logits, self.named_ids, counts @ more.transpose(1, 2))
-        counts = _GAIN * (hidden @ self.side_weight.T).float()
-        apart = counts * F.softsign(compared.apart.float() / _NEAR_PLACE)[:, None]
-        right, below = apart.unbind(-1)
+        more = F.softsign(compared.more.float() / logits.new_tensor(_NEAR))
+        by = counted(hidden, self.weight) @ more.transpose(1, 2)
+        logits = raise_words(logits, self.named_ids, by)
+        apart = F.softsign(compared.apart.float() / _NEAR_PLACE)[:, None]
+        right, below = (counted(hidden, self.side_weight) * apart).unbind(-1)
         return raise_words(logits, self.side_ids, torch.stack([-right, right, -below, below], -1))
 
 
@@ -135,10 +133,8 @@ class LengthPointer(nn.Module):
         looks (B, L, K) are at vision tokens with the times marks (B, K, 4), of which (B,) count.
         """
         length = self.stretch * seconds_seen(looks, marks)
-        number = torch.arange(len(self.number_ids), device=logits.device)
-        off = (number - length[..., None]).abs() / _NEAR_SECONDS
-        counts = _GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
-        return raise_words(logits, self.number_ids, -counts[..., None] * F.softsign(off))
+        counts = counted(hidden, self.weight)
+        return raise_numbers(logits, self.number_ids, length, counts, _NEAR_SECONDS)
 
 
 def seconds_seen(looks: Tensor, marks: tuple[Tensor, Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ from timevlm.vision.times import NONE, NUM_PAIRS, WORDS_PER_TIME, written_second
 # Words of each kind: openings `<12`, pairs `34`, ends `.5s>`.
 KIND_SIZES = (100, 100, 10)
 FIRST_WEIGHT = 8.0  # attention of a half outweighs e^4 in likelihood
-ORDER_GAIN = 30.0  # small weights are to outweigh what else speaks for a word
+GAIN = 30.0  # small weights are to outweigh what else speaks for a word
 NEAR = 0.02  # of the video: how far from the mean an order has half of its weight
 
 
@@ -94,10 +94,10 @@ class OrderPointer(nn.Module):
 
         `lateness (B, N)` is that of the prompt; named words keep their probability together.
         """
-        weight = ORDER_GAIN * (hidden.to(self.weight.dtype) @ self.weight).float()
+        counts = counted(hidden, self.weight)
         # Bounded, and the order stays: minutes of hours count nearly as much as the whole video.
         return raise_words(
-            logits, self.named_ids, weight[..., None] * F.softsign(lateness / NEAR)[:, None]
+            logits, self.named_ids, counts[..., None] * F.softsign(lateness / NEAR)[:, None]
         )
 
 
@@ -158,6 +158,27 @@ def more_than_others(seen: Tensor, stands: Tensor) -> Tensor:
     values = seen.gather(1, index) * asks
     mean = values.sum(dim=1, keepdim=True) / asks.sum(dim=1, keepdim=True).clamp(min=1)
     return (values - mean) * asks
+
+
+def counted(hidden: Tensor, weight: Tensor) -> Tensor:
+    """How much, and which way round, something counts where answers stand, in float32.
+
+    From hidden states (B, L, D): (B, L) by weight (D,), or (B, L, Q) by weights (Q, D).
+    """
+    return GAIN * (hidden.to(weight.dtype) @ weight.transpose(0, -1)).float()
+
+
+def raise_numbers(
+    logits: Tensor, number_ids: Sequence[int], value: Tensor, counts: Tensor, near: float
+) -> Tensor:
+    """Logits (B, L, V) with the words for zero, one, two and so on raised near to a value.
+
+    value (B, L), or (B, 1) for all places, and how much it counts there (B, L); numbers that are
+    `near` away have half of the difference that there can be.
+    """
+    number = torch.arange(len(number_ids), device=logits.device)
+    off = F.softsign((number - value[..., None]).abs() / near)
+    return raise_words(logits, number_ids, -counts[..., None] * off)
 
 
 def raise_words(logits: Tensor, word_ids: Sequence[int] | slice, by: Tensor) -> Tensor:

@@ -16,9 +16,15 @@ from torch import Tensor, nn
 
 from timevlm.llm.attention import Looks
 from timevlm.llm.state import valid_mask
-from timevlm.pointer import asked_words, elapsed_seconds, first_and_last, raise_words
+from timevlm.pointer import (
+    asked_words,
+    counted,
+    elapsed_seconds,
+    first_and_last,
+    raise_numbers,
+    raise_words,
+)
 
-_GAIN = 30.0  # small weights are to outweigh what else speaks for a word
 # Differences that count half.
 _NEAR_LENGTH = 0.2  # natural logarithm of seconds
 _NEAR_COUNT = 0.3  # scenes
@@ -75,8 +81,8 @@ class ScenePointer(nn.Module):
         read = self.read(looks.values.to(self.read.weight.dtype)).float()
         scenes = read.softmax(dim=-1)[..., :-1]
         lengths = (scenes * seconds_around(*marks)[..., None]).sum(dim=1)
-        counted = valid_mask(marks[1], scenes.shape[1])[..., None]
-        there = ((scenes > _CERTAIN) & counted).any(dim=1)
+        valid = valid_mask(marks[1], scenes.shape[1])[..., None]
+        there = ((scenes > _CERTAIN) & valid).any(dim=1)
         log_lengths = lengths.clamp(min=_LEAST_SECONDS).log() * there
         mean = log_lengths.sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1)
         number = torch.arange(scenes.shape[2], device=scenes.device, dtype=scenes.dtype)
@@ -88,14 +94,12 @@ class ScenePointer(nn.Module):
 
     def forward(self, logits: Tensor, hidden: Tensor, scenes: Scenes) -> Tensor:
         """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised."""
-        hidden = hidden.to(self.length_weight.dtype)
-        counts = _GAIN * (hidden @ self.length_weight).float()
-        longer = F.softsign(scenes.longer / _NEAR_LENGTH)
-        logits = raise_words(logits, self.ordinal_ids, counts[..., None] * longer[:, None])
-        counts = _GAIN * (hidden @ self.count_weight).float()
-        number = torch.arange(len(self.number_ids), device=logits.device)
-        off = (number - scenes.between[:, None]).abs() / _NEAR_COUNT
-        return raise_words(logits, self.number_ids, -counts[..., None] * F.softsign(off)[:, None])
+        longer = F.softsign(scenes.longer / _NEAR_LENGTH)[:, None]
+        by = counted(hidden, self.length_weight)[..., None] * longer
+        logits = raise_words(logits, self.ordinal_ids, by)
+        counts = counted(hidden, self.count_weight)
+        between = scenes.between[:, None]
+        return raise_numbers(logits, self.number_ids, between, counts, _NEAR_COUNT)
 
 
 def seconds_around(marks: Tensor, num_marks: Tensor) -> Tensor:
