@@ -6,7 +6,14 @@ from itertools import accumulate
 import pytest
 import torch
 
-from tests.helpers import ATTENTION, FRAME_SIDE, UNIFORM, tiny_model, tiny_processor
+from tests.helpers import (
+    ATTENTION,
+    FRAME_SIDE,
+    UNIFORM,
+    small_config,
+    tiny_model,
+    tiny_processor,
+)
 from timevlm.comparing import SLOWEST
 from timevlm.llm.config import TransV
 from timevlm.llm.state import state_tensors
@@ -86,6 +93,15 @@ def test_watching_for_tracks_gives_the_same_state(transv, layer):
     if tracked.state.held_video.parts:
         tokens, _ = tracked.state.held_video.merged()
         assert torch.equal(tokens, tracked.tokens)
+
+
+def test_a_model_without_attention_is_asked_for_tracks_alone():
+    llm = small_config("M-M-", vocab_size=len(tiny_processor().tokenizer) + 3).to_dict()
+    model = tiny_model((), llm_config=llm, timestamp_token_ids=None, named_token_ids=None)
+    batch, labels = batch_and_labels(model)
+    losses = AnswerObjective(model, tiny_processor().prefix_ids())(batch, labels)
+    assert float(losses.tracks) > 0
+    assert float(losses.measures) == 0.0
 
 
 def test_labels_are_dropped_as_the_tokens_are():

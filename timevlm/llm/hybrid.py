@@ -267,9 +267,10 @@ class HybridLM(nn.Module):
 
         None where none is marked. `out` is from `read_prompt` or `read_text`.
         """
-        state, block = out.state, self.backbone.layers[self.config.pointing_layer]
+        state = out.state
         if state.marks is None or not state.marks.shape[1]:
-            return None
+            return None  # such as in a model that has no attention to look with
+        block = self.backbone.layers[self.config.pointing_layer]
         keys_values, valid = state.layers[self.config.pointing_layer].store.merged()
         if valid is not None:
             keys_values, _ = compact_rows(keys_values, valid)

@@ -44,6 +44,7 @@ class Kinds:
     sides: tuple[str, ...]  # of a thing on which another one may be: left, right, above, below
     numbers: tuple[str, ...]  # of seconds that something may last: zero, one, two and so on
     ordinals: tuple[str, ...]  # of scenes that last: first, second and so on
+    separators: tuple[str, ...]  # marks that end the clauses of what happens
     # Families that are about all of what they ask for, and not about any of it: none of it may be
     # dropped before the answer. How long something is in view shows in all of its tokens.
     every_token_families: frozenset[str]
@@ -127,6 +128,7 @@ BASIC = Kinds(
     sides=(),
     numbers=(),
     ordinals=(),
+    separators=(),
     every_token_families=frozenset({"caption", "count"}),
 )
 FULL = Kinds(
@@ -146,6 +148,7 @@ FULL = Kinds(
     sides=full_wording.WHERE,
     numbers=full.NUMBERS,
     ordinals=basic.ORDINALS[:MAX_SCENES],
+    separators=(",", ".", ":", "?"),
     every_token_families=BASIC.every_token_families | {"duration"},
 )
 
@@ -186,9 +189,7 @@ def number_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | N
 
 def separator_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:
     """Ids of the marks that end clauses, where a level asks for the order of what happens."""
-    if not kinds.ordinals:
-        return None
-    return processor.tokenizer.convert_tokens_to_ids(list(",.:?"))
+    return processor.tokenizer.convert_tokens_to_ids(list(kinds.separators)) or None
 
 
 def ordinal_token_ids(processor: TimeVLMProcessor, kinds: Kinds) -> list[int] | None:

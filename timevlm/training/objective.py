@@ -173,9 +173,11 @@ class AnswerObjective(nn.Module):
         return Losses(answers, tracking, measured, lookup, told, asked, predicted, counted)
 
     def _measured(self, tracked: Tracked) -> Tensor | float:
-        """The loss of what is read from what attention hands on of the tracked tokens."""
-        values = self.model.llm.values_of(tracked.tokens)
+        """The loss of what is read from what attention hands on of the tracked tokens, if any."""
         loss = 0.0
+        if self.model.comparing is None and self.model.scenes is None:
+            return loss  # a model without attention hands on nothing
+        values = self.model.llm.values_of(tracked.tokens)
         if self.model.comparing is not None:
             loss = measure_loss(self.model.comparing.read(values).float(), tracked.measures)
         if self.model.scenes is not None:
