@@ -135,6 +135,21 @@ def answer_both_ways(
     return asked.state, torch.cat(steps, dim=1), whole.logits
 
 
+def check_answer_rests_on(
+    weight: Tensor, model: TimeVLMForConditionalGeneration, question: str, answer: str
+) -> HybridState:
+    """The state after a question whose answer, step by step as whole, is another without a weight.
+
+    The weight is zero afterwards.
+    """
+    state, steps, whole = answer_both_ways(model, question, answer)
+    torch.testing.assert_close(steps, whole, rtol=1e-4, atol=1e-4)
+    weight.zero_()
+    _, _, without = answer_both_ways(model, question, answer)
+    assert not torch.allclose(without, whole, atol=1e-3)
+    return state
+
+
 def tiny_vlm(name: str = "tiny", seed: int = 0) -> TimeVLM:
     return TimeVLM(tiny_model(seed=seed), tiny_processor(), name)
 

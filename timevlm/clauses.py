@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timevlm.pointer import NEAR, counted, video_places
+from timevlm.pointer import NEAR, counted
 
 
 class ClausePointer(nn.Module):
@@ -27,29 +27,25 @@ class ClausePointer(nn.Module):
         self.separator_ids, self.vocab_size = list(separator_ids), vocab_size
         self.weight = nn.Parameter(torch.zeros(hidden_size))
 
-    def lateness(
-        self, text: tuple[Tensor, Tensor], looks: Tensor, marks: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def lateness(self, ids: Tensor, asks: Tensor, when: Tensor) -> Tensor:
         """How much later the clauses of each word are seen than all clauses on average: (B, V).
 
-        text: ids (B, L), and which of them ask (B, L); looks (B, L, K) at vision tokens with the
-        times marks (B, K, 4), of which (B,) count. The video counts as one; a word of several
-        clauses has their mean, one of no clause 0. What no mark ends is no clause.
+        asks (B, L) tells which of the ids (B, L) ask, when (B, L) when each of them looks
+        (`when_seen`). A word of several clauses has their mean, one of no clause 0. What no mark
+        ends is no clause.
         """
-        (ids, asks), place = text, video_places(*marks).to(looks.dtype)
-        when = (looks @ place[..., None]).squeeze(-1)
         ends = torch.isin(ids, ids.new_tensor(self.separator_ids)) & asks
         number = ends.cumsum(dim=1) - ends.long()  # of each token's clause
         inside = asks & ~ends & (number < ends.sum(dim=1, keepdim=True))
         last = inside & F.pad(ends[:, 1:], (0, 1))
         num_clauses = max(1, int(ends.sum(dim=1).max()))
         number = number.clamp(max=num_clauses - 1)
-        empty = looks.new_zeros(len(ids), num_clauses)
+        empty = when.new_zeros(len(ids), num_clauses)
         late = empty.scatter_add(1, number, when * last)
         there = empty.scatter_add(1, number, last.to(when.dtype))
         mean = late.sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1)
         late = (late - mean) * there
-        words = looks.new_zeros(len(ids), num_clauses * self.vocab_size)
+        words = when.new_zeros(len(ids), num_clauses * self.vocab_size)
         index = number * self.vocab_size + ids
         words = words.scatter_reduce(1, index, inside.to(words.dtype), "amax")
         words = words.unflatten(1, (num_clauses, self.vocab_size))

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from timevlm.llm.attention import Looks
 from timevlm.llm.state import valid_mask
 from timevlm.pointer import (
-    asked_words,
     counted,
     elapsed_seconds,
     first_and_last,
@@ -80,24 +79,17 @@ class ComparePointer(nn.Module):
         self.weight = nn.Parameter(torch.zeros(len(COMPARED), hidden_size))
         self.side_weight = nn.Parameter(torch.zeros(2, hidden_size))
 
-    def compare(
-        self,
-        text: tuple[Tensor, Tensor],
-        looks: Looks,
-        marks: tuple[Tensor, Tensor],
-    ) -> Comparison:
+    def compare(self, stands: Tensor, looks: Looks, marks: tuple[Tensor, Tensor]) -> Comparison:
         """What the words of prompts see, compared.
 
-        text: ids (B, L), and which of them ask (B, L); looks: what each looks at among K vision
-        tokens; marks: the times (B, K, 4) of these, of which (B,) count.
+        stands (B, N): where each named word asks (`asked_words`); looks: what L tokens look at
+        among K vision tokens; marks: the times (B, K, 4) of these, of which (B,) count.
         """
         shares, matches, values = looks
         measured = shares @ self.read(values.to(self.read.weight.dtype)).to(shares.dtype)
-        ids, asks = text
-        stands = asked_words(ids, self.named_ids, asks)
         others = torch.stack([seconds_seen(shares, marks).log(), matches], dim=-1)
         compared = torch.cat([measured[..., 2:], others], dim=-1)
-        ends = first_and_last(stands, ids.shape[1])
+        ends = first_and_last(stands, shares.shape[1])
         places = measured[..., :2].gather(1, ends[..., None].expand(-1, -1, 2))
         apart = (places[:, 0] - places[:, 1]) * (stands > 0).any(dim=1, keepdim=True)
         return Comparison(more_than_others(compared, stands), apart)

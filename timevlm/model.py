@@ -29,7 +29,14 @@ from timevlm.llm.attention import Looks
 from timevlm.llm.hybrid import HybridLM, TextOutput
 from timevlm.llm.ssd import choose_backend
 from timevlm.llm.state import HybridState, compact_rows, valid_mask
-from timevlm.pointer import OrderPointer, TimePointer, asking_tokens
+from timevlm.pointer import (
+    OrderPointer,
+    TimePointer,
+    asked_words,
+    asking_tokens,
+    more_than_others,
+    when_seen,
+)
 from timevlm.processing import TimeVLMProcessor
 from timevlm.scenes import ScenePointer, Scenes
 from timevlm.vision.changes import ChangeEmbedding, ShiftEmbedding, patch_changes, patch_shifts
@@ -212,17 +219,17 @@ class TimeVLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if num_asked is None:
             num_asked = torch.full_like(state.num_marks, ids.shape[1])
         asks = asking_tokens(ids, num_asked, self.config.user_token_id)
-        late = self.order.lateness(ids, looks.shares, state.marks, state.num_marks, asks)
-        state = replace(state, lateness=late)
-        text, marks = (ids, asks), (state.marks, state.num_marks)
+        marks = state.marks, state.num_marks
+        stands = asked_words(ids, self.order.named_ids, asks)
+        when = when_seen(looks.shares, *marks)
+        state = replace(state, lateness=more_than_others(when[..., None], stands).squeeze(-1))
         if self.comparing is not None:
-            found = self.comparing.compare(text, looks, marks)
+            found = self.comparing.compare(stands, looks, marks)
             state = replace(state, more=found.more, apart=found.apart)
         if self.clauses is not None:
-            late = self.clauses.lateness(text, looks.shares, marks)
-            state = replace(state, clause_lateness=late)
+            state = replace(state, clause_lateness=self.clauses.lateness(ids, asks, when))
         if self.scenes is not None:
-            seen = self.scenes.watch(text, self.order.named_ids, looks, marks)
+            seen = self.scenes.watch(stands, looks, marks)
             state = replace(state, longer=seen.longer, between=seen.between)
         return replace(out, state=state)
 

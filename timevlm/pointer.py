@@ -74,25 +74,11 @@ class OrderPointer(nn.Module):
         self.named_ids = list(named_ids)
         self.weight = nn.Parameter(torch.zeros(hidden_size))
 
-    def lateness(
-        self, ids: Tensor, looks: Tensor, marks: Tensor, num_marks: Tensor, asks: Tensor
-    ) -> Tensor:
-        """How much later each of N named things was seen than all that are asked for: (B, N).
-
-        ids (B, L) are text of which asks (B, L) tells the tokens that ask, and looks (B, L, K) what
-        each attends to, at times in marks (B, K, 4) of which num_marks (B,) count. The video from
-        the first of these times to the last counts as one; a word that stands twice is the last of
-        both; words that do not ask have 0.
-        """
-        place = video_places(marks, num_marks).to(looks.dtype)
-        when = looks @ place[..., None]
-        stands = asked_words(ids, self.named_ids, asks)
-        return more_than_others(when, stands).squeeze(-1)
-
     def forward(self, logits: Tensor, hidden: Tensor, lateness: Tensor) -> Tensor:
         """Next-token logits (B, L, V) of hidden states (B, L, D), with words raised.
 
-        `lateness (B, N)` is that of the prompt; named words keep their probability together.
+        lateness (B, N) is by how much later the prompt's words look than all others of its named
+        words (`more_than_others` of `when_seen`); named words keep their probability together.
         """
         counts = counted(hidden, self.weight)
         # Bounded, and the order stays: minutes of hours count nearly as much as the whole video.
@@ -101,13 +87,14 @@ class OrderPointer(nn.Module):
         )
 
 
-def video_places(marks: Tensor, num_marks: Tensor) -> Tensor:
-    """Where in the video marks (B, K, 4) are, of which num_marks (B,) count: (B, K), 0 to 1.
+def when_seen(looks: Tensor, marks: Tensor, num_marks: Tensor) -> Tensor:
+    """When in the video what each of looks (B, L, K) is at is seen, on average: (B, L), 0 to 1.
 
-    From the first of their times to the last; places of what does not count are 0.
+    From the first of the times marks (B, K, 4), of which num_marks (B,) count, to the last.
     """
     elapsed = elapsed_seconds(marks, num_marks)
-    return elapsed / elapsed.amax(dim=1, keepdim=True).clamp(min=1.0)
+    places = elapsed / elapsed.amax(dim=1, keepdim=True).clamp(min=1.0)
+    return (looks @ places.to(looks.dtype)[..., None]).squeeze(-1)
 
 
 def elapsed_seconds(marks: Tensor, num_marks: Tensor) -> Tensor:

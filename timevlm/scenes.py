@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from timevlm.llm.attention import Looks
 from timevlm.llm.state import valid_mask
 from timevlm.pointer import (
-    asked_words,
     counted,
     elapsed_seconds,
     first_and_last,
@@ -66,17 +65,11 @@ class ScenePointer(nn.Module):
         self.length_weight = nn.Parameter(torch.zeros(hidden_size))
         self.count_weight = nn.Parameter(torch.zeros(hidden_size))
 
-    def watch(
-        self,
-        text: tuple[Tensor, Tensor],
-        named_ids: Sequence[int],
-        looks: Looks,
-        marks: tuple[Tensor, Tensor],
-    ) -> Scenes:
+    def watch(self, stands: Tensor, looks: Looks, marks: tuple[Tensor, Tensor]) -> Scenes:
         """What prompts are told of the scenes of K vision tokens.
 
-        text: ids (B, L), and which of them ask (B, L); named_ids: of all words that name things;
-        marks: the times (B, K, 4) of the vision tokens, in order, of which (B,) count.
+        stands (B, N): where each word asks that names a thing (`asked_words`); marks: the times
+        (B, K, 4) of the vision tokens, in order, of which (B,) count.
         """
         read = self.read(looks.values.to(self.read.weight.dtype)).float()
         scenes = read.softmax(dim=-1)[..., :-1]
@@ -86,8 +79,7 @@ class ScenePointer(nn.Module):
         log_lengths = lengths.clamp(min=_LEAST_SECONDS).log() * there
         mean = log_lengths.sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1)
         number = torch.arange(scenes.shape[2], device=scenes.device, dtype=scenes.dtype)
-        ids, asks = text
-        ends = first_and_last(asked_words(ids, named_ids, asks), ids.shape[1])
+        ends = first_and_last(stands, looks.shares.shape[1])
         at = looks.shares.float() @ (scenes @ number)[..., None]
         one, other = at.squeeze(-1).gather(1, ends).unbind(dim=1)
         return Scenes((log_lengths - mean) * there, (one - other).abs() - 1.0)
