@@ -65,7 +65,7 @@ def test_no_answer_about_the_light_is_much_more_common_than_another():
 def test_queries_name_spans_of_the_video_or_none():
     kinds = {True: 0, False: 0}
     for spec in VIDEOS:
-        for text, spans in footage_queries(spec, random.Random(spec.seed)):
+        for text, spans in footage_queries(spec, random.Random(spec.seed), [0.0, 1.0]):
             assert text
             assert all(0.0 <= start < end <= spec.duration_seconds for start, end in spans)
             kinds[bool(spans)] += 1

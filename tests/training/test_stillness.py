@@ -9,7 +9,14 @@ from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.training.batches import VideoSample
 from timevlm.training.kinds import FULL
 from timevlm.training.labels import patch_labels
-from timevlm.training.stillness import MOVING, OPEN, STILL, still_labels, still_spans
+from timevlm.training.stillness import (
+    MOVING,
+    OPEN,
+    STILL,
+    still_labels,
+    still_on_frames,
+    still_spans,
+)
 from timevlm.training.tracks import track_targets
 
 VIDEOS = [sample_footage(seed, "train") for seed in range(40)]
@@ -58,6 +65,37 @@ def test_frames_are_labelled_by_the_spans_and_nothing_is_said_of_what_is_open():
             else:
                 assert (label == STILL) == any(s <= before and now <= e for s, e in spans)
     assert min(counts.values()) > 50
+
+
+def test_answers_tell_whole_intervals_between_frames():
+    frames = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    for spans, shown in (
+        ([(0.0, 3.0)], [(0.0, 3.0)]),
+        ([(0.5, 3.5)], [(1.0, 3.0)]),
+        ([(0.5, 2.4)], [(1.0, 3.0)]),  # of one interval alone its second frame is told as well
+        ([(3.6, 5.5)], [(4.0, 5.5)]),  # what the last frame begins lasts as long as the video
+        ([(0.0, 1.2), (3.0, 5.0)], [(0.0, 2.0), (3.0, 5.5)]),
+        ([(0.2, 1.8)], [(0.2, 1.8)]),  # too short for two frames: as it is
+        ([], []),
+    ):
+        assert still_on_frames(spans, frames, 5.5) == shown
+    assert still_on_frames([(0.0, 0.5)], [0.0], 0.5) == [(0.0, 0.5)]
+
+
+def test_answers_are_what_labels_of_frames_say():
+    told = 0
+    for spec in VIDEOS:
+        spans, seconds = still_spans(spec), frame_seconds(spec, 1.0)
+        labels = still_labels(spec, seconds).tolist()
+        if not spans or STILL not in labels:
+            continue
+        shown = still_on_frames(spans, seconds.tolist(), spec.duration_seconds)
+        told += len(shown)
+        for frame, label in enumerate(labels[1:]):
+            inside = any(a <= seconds[frame] and seconds[frame + 1] <= b for a, b in shown)
+            alone = STILL in labels[frame : frame + 1]  # an interval alone takes in one more
+            assert inside if label == STILL else (not inside or alone)
+    assert told > 30
 
 
 def test_targets_say_so_and_leave_open_frames_without_a_lesson():

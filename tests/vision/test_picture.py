@@ -10,8 +10,12 @@ from tests.helpers import random_pixels, tiny_config
 from timevlm.model import TimeVLMForConditionalGeneration
 from timevlm.vision import picture
 from timevlm.vision.picture import (
+    FAR,
+    NEAR,
     PICTURE_VALUES,
+    MoveSearch,
     colour_histogram,
+    largest_change,
     move_costs,
     picture_motion,
     picture_values,
@@ -47,31 +51,51 @@ def value(values: torch.Tensor, name: str) -> float:
 )
 def test_a_pan_is_measured(right, down):
     scene = clouds()
-    moved = picture_motion(view(scene, 0, 0)[None], view(scene, right, down)[None])[0]
+    moved = picture_motion(view(scene, 0, 0)[None], view(scene, right, down)[None], FAR)[0]
     assert moved[:2].tolist() == pytest.approx([right, down], abs=0.012)
+    assert float(moved[5]) == pytest.approx(math.hypot(right, down), abs=0.012)
     assert float(moved[2]) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("zoom", [0.9, 1.1])
 def test_a_zoom_is_measured(zoom):
     scene = clouds()
-    moved = picture_motion(view(scene, 0, 0)[None], view(scene, 0, 0, zoom)[None])[0]
+    moved = picture_motion(view(scene, 0, 0)[None], view(scene, 0, 0, zoom)[None], FAR)[0]
     assert moved[:3].tolist() == pytest.approx([0, 0, zoom - 1], abs=0.02)
     assert moved[3] < moved[4]
+    assert (moved[6] > 0) == (zoom > 1)
+
+
+@pytest.mark.parametrize(("right", "down"), [(0.0, 0.0), (0.02, 0.0), (-0.02, 0.02), (0.03, -0.03)])
+def test_a_small_shake_is_measured_near(right, down):
+    scene = clouds()
+    moved = picture_motion(view(scene, 0, 0)[None], view(scene, right, down)[None], NEAR)[0]
+    assert moved[:2].tolist() == pytest.approx([right, down], abs=0.008)
+
+
+@pytest.mark.parametrize("zoom", [0.98, 1.02])
+def test_slow_zooms_are_told_by_their_slope(zoom):
+    scene = clouds()
+    here, moved = view(scene, 0, 0)[None], view(scene, 0, 0, zoom)[None]
+    slope = float(picture_motion(here, moved, NEAR)[0, 6])
+    rest = float(picture_motion(here, here, NEAR)[0, 6])
+    assert (slope > rest + 0.02) if zoom > 1 else (slope < rest - 0.02)
 
 
 def test_noise_on_an_even_wall_is_no_move():
     generator = torch.Generator().manual_seed(0)
     noise = 0.5 + 0.01 * torch.randn(40, 96, 96, generator=generator)
-    moved = picture_motion(noise[:-1], noise[1:])
-    assert moved[:, :3].abs().max() < 0.02
+    for search in (FAR, NEAR):
+        moved = picture_motion(noise[:-1], noise[1:], search)
+        assert moved[:, :3].abs().max() < 0.02
 
 
 def test_costs_are_those_of_the_moves_tried_one_by_one():
     generator = torch.Generator().manual_seed(0)
     before, after = torch.rand(2, 2, 24, 24, generator=generator)
-    costs = move_costs(before, after)
-    reach, soft = picture._REACH, picture._SOFT
+    reach, soft = 3, picture._SOFT
+    search = MoveSearch(side=24, reach=reach, zooms=(0.9, 1.0))
+    costs = move_costs(before, after, search)
     for down, right in ((0, 0), (2, -3), (-reach, reach)):
         total = []
         for y in range(reach, 24 - reach):
@@ -103,6 +127,31 @@ def test_what_moves_changes_no_light():
     assert value(found[0], "brightness change") > 0.2
     assert value(found[0], "light change") == pytest.approx(0.0, abs=0.01)
     assert value(found[1], "light change") == pytest.approx(5 * math.log(0.8), abs=0.2)
+
+
+def test_what_little_changes_most_is_told():
+    scene = clouds()
+    here, moved = view(scene, 0, 0), view(scene, 0, 0)
+    moved[40:48, 40:48] += 0.06
+    noise = 0.002 * torch.randn(96, 96, generator=torch.Generator().manual_seed(0))
+    blocks = [F.adaptive_avg_pool2d(x[None], 12).expand(1, 3, 12, 12) for x in (here, moved)]
+    told, noisy = (float(largest_change(blocks[0], b)) for b in (blocks[1], blocks[0] + 0.0005))
+    assert told == pytest.approx(math.log(0.063 / 0.03), abs=0.05)
+    assert noisy == pytest.approx(math.log(0.0035 / 0.03), abs=0.01)
+    found = picture_values(as_pixels(here, (here + noise).clamp(0, 1), moved))[1:]
+    assert value(found[0], "largest change") < -0.8
+    assert value(found[1], "largest change") > 0.3
+
+
+def test_light_that_some_pixels_alone_get_is_told_by_the_tenths():
+    scene = clouds()
+    here, lit = view(scene, 0, 0), view(scene, 0, 0)
+    lit[:24] *= 0.6
+    found = picture_values(as_pixels(here, lit))[1]
+    assert value(found, "light change") == pytest.approx(0.0, abs=0.01)
+    least = value(found, "light change of the least tenth")
+    assert least == pytest.approx(5 * math.log(0.6), abs=0.4)
+    assert value(found, "light change of the most tenth") == pytest.approx(0.0, abs=0.01)
 
 
 def test_histograms_count_pixels():

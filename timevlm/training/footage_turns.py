@@ -6,6 +6,7 @@ measured in its frames, as a person would judge it and as scores on real clips d
 """
 
 import random
+from collections.abc import Sequence
 
 import torch
 
@@ -24,7 +25,7 @@ from timevlm.training.picture_questions import (
     picture_queries,
     picture_question,
 )
-from timevlm.training.stillness import still_spans
+from timevlm.training.stillness import still_on_frames, still_spans
 
 FAMILIES = ("when", "reading", "camera", "transition", "brightness")
 _MEASURED_SIDE = 48  # pixels of the frames in which colour and light are measured
@@ -63,10 +64,13 @@ def _measured_seconds(duration_seconds: float) -> torch.Tensor:
     return times.sort().values
 
 
-def footage_queries(spec: FootageVideo, rng: random.Random) -> list[tuple[str, list[Span]]]:
+def footage_queries(
+    spec: FootageVideo, rng: random.Random, frame_seconds: Sequence[float]
+) -> list[tuple[str, list[Span]]]:
     """Sentences to find, with their spans; none: not there."""
     found = [*picture_queries(spec, rng), *picture_queries(spec, rng)]
     still = still_spans(spec)
     if still is not None and (still or rng.random() < 0.3):
+        still = still_on_frames(still, frame_seconds, spec.duration_seconds)
         found.append((draw_wording(rng, GROUNDING_WORDINGS, "still", spec.split, {}), still))
     return found

@@ -1,5 +1,8 @@
 """When nothing moves in a video of level "full", footage or not."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -23,6 +26,30 @@ def still_spans(spec: FullVideo) -> list[Span] | None:
         [(d.start_seconds, d.end_seconds) for shot in spec.scenes for d in shot.drifters]
     )
     return [part for span in still for part in outside(span, busy) if part[1] - part[0] >= 1.0]
+
+
+def still_on_frames(
+    spans: Sequence[Span], frame_seconds: Sequence[float], end_seconds: float
+) -> list[Span]:
+    """Still spans as far as frames show them: whole intervals from one frame to another.
+
+    Pictures alike tell that nothing moved between them, and not for how long after. An interval
+    alone takes in what its second frame begins, since one frame by itself stands for a moment; one
+    before the last frame reaches to `end_seconds`. Spans that no two frames show are left out,
+    unless that is all of them.
+    """
+    last = len(frame_seconds) - 1
+    until = [*frame_seconds[1:], end_seconds]  # when each frame leaves the screen
+    runs: list[list[int]] = []  # first and last frame of each, its own end not counted
+    for i, (before, after) in enumerate(pairwise(frame_seconds)):
+        if not any(start <= before and after <= end for start, end in spans):
+            continue
+        if runs and runs[-1][1] == i - 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    shown = [(frame_seconds[i], until[last if j == last - 1 else max(j, i + 1)]) for i, j in runs]
+    return shown or list(spans)
 
 
 def still_labels(spec: FullVideo, seconds: Tensor) -> Tensor:

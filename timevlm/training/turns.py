@@ -36,6 +36,7 @@ from timevlm.training.main_colour import AT_WORDINGS as MAIN_COLOUR_AT_WORDINGS
 from timevlm.training.main_colour import WORDINGS as MAIN_COLOUR_WORDINGS
 from timevlm.training.main_colour import background_colour
 from timevlm.training.picture_questions import picture_queries, picture_question, picture_questions
+from timevlm.training.stillness import still_on_frames
 from timevlm.training.typed import as_typed
 
 ABSENT_SHARE = 0.1  # grounding queries of level "full" about an object that is not there
@@ -169,7 +170,8 @@ def make_turns(
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
     if isinstance(spec, FootageVideo):
         questions = footage_questions(spec, rng, seed)
-        turns = [grounding_turn(*q, frame_seconds, shift) for q in footage_queries(spec, rng)]
+        queries = footage_queries(spec, rng, [seconds - shift for seconds in frame_seconds])
+        turns = [grounding_turn(*query, frame_seconds, shift) for query in queries]
         turns += [question_turn(question, frame_seconds, shift) for question in questions]
         return turns[:num_turns]
     if len(spec.scenes) > len(ORDINALS):
@@ -185,7 +187,11 @@ def make_turns(
             turns.append(absent_turn(spec, rng))
         else:
             text = as_typed(query.text, rng) if is_full else query.text
-            turns.append(grounding_turn(text, query.spans, frame_seconds, shift))
+            spans = query.spans
+            if query.kind == "still":
+                frames = [seconds - shift for seconds in frame_seconds]
+                spans = still_on_frames(spans, frames, spec.duration_seconds)
+            turns.append(grounding_turn(text, spans, frame_seconds, shift))
     if is_full:
         turns += main_colour_turns(spec, frame_seconds, shift)
         about_picture = picture_questions(spec, rng)
