@@ -210,6 +210,25 @@ def test_ground_gives_sorted_spans_inside_the_video(vlm, start, query):
     assert all(a.end < b.start for a, b in pairwise(spans))
 
 
+def test_spans_and_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
+    def answers(*parts: tuple[str, float]) -> None:
+        ids, logs = [], []
+        for text, probability in parts:
+            tokens = vlm.processor.answer_ids(text)[:-1]
+            ids += tokens
+            logs += [math.log(probability)] * len(tokens)
+        written = ids, [*logs, math.log(0.01)]  # the end token's as well
+        monkeypatch.setattr(api, "generate_answer", lambda *args, **options: written)
+
+    answers(("<0.0s> - <0.0s>", 0.9), (", <2.0s> - <3.0s>", 0.4))
+    assert [span.score for span in vlm.ground(memory, "red")] == pytest.approx([0.9, 0.4])
+    line = "<2.0s> - <3.0s> red"
+    answers(("<0.0s> - <1.0s> red", 0.8), ("\n<1.0s> - <2.0s> blue", 0.3), (f"\n{line}", 0.6))
+    assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8, 0.3, 0.6])
+    answers(("<0.0s> - <1.0s> red", 0.8), (f"\n{line}", 0.5))
+    assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8])
+
+
 def test_ground_in_a_file(vlm, video):
     memory = vlm.watch(video)
     for seed in range(3):

@@ -12,6 +12,7 @@ from timevlm.generation import (
     candidate_log_likelihoods,
     generate_answer,
     mean_probability,
+    part_probabilities,
     read_prompt,
     score_candidates,
 )
@@ -144,3 +145,11 @@ def test_mean_probability_is_the_geometric_mean():
     assert mean_probability([math.log(0.5), math.log(0.125)]) == pytest.approx(0.25)
     assert mean_probability([0.0]) == 1.0
     assert mean_probability([]) == 0.0
+
+
+def test_parts_of_an_answer_have_probabilities_of_their_own():
+    logs = [math.log(p) for p in (0.5, 0.125, 0.9, 1.0, 0.9, 0.1)]
+    parts = part_probabilities([4, 5, 7, 8, 6], logs, [7, 8])  # the end token's is left out
+    assert parts == pytest.approx([0.25, 0.81 ** (1 / 3)])
+    assert part_probabilities([4, 5, 6], logs[:3], [7]) == [mean_probability(logs[:3])]
+    assert part_probabilities([7, 5], logs[:2], [7]) == [mean_probability(logs[:2])]

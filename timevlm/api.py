@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from timevlm.chat import ChatSession
 from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
 from timevlm.evidence import evidence_spans, told_interval
 from timevlm.generation import (
     generate_answer,
     mean_probability,
+    part_probabilities,
     read_prompt,
     score_candidates,
     set_seed,
@@ -405,7 +407,8 @@ class TimeVLM:
     ) -> list[Span]:
         """When `query` happens: spans in time order, inside the video, with scores.
 
-        The answer is decoded under a grammar whose times are those of the watched frames. A span
+        The answer is decoded under a grammar whose times are those of the watched frames; a span's
+        score is the mean probability of what tells it, less for words that are not known. A span
         reaches from its first frame to the end of its last one, that of a single frame half the way
         to the nearer one beside it. There is at least one span, unless the model was taught to miss
         things (`grounds_absence`) and would rather say that the query is not in the video than
@@ -428,10 +431,13 @@ class TimeVLM:
             max_new_tokens=MAX_SPANS * 16,
             grammar=grammar,
         )
-        score = mean_probability(log_probabilities) * question_trust(len(self.unknown_words(query)))
-        found = []
-        for start, end in parse_spans(self.processor.decode(ids)):
-            found.append((*self._interval(start, end, memory), score))
+        trust = question_trust(len(self.unknown_words(query)))
+        scores = part_probabilities(ids, log_probabilities, self.processor.span_separator_ids())
+        spans = parse_spans(self.processor.decode(ids))
+        found = [
+            (*self._interval(start, end, memory), score * trust)
+            for (start, end), score in zip(spans, scores, strict=True)
+        ]
         return [Span(start=s, end=e, score=p) for s, e, p in merge_spans(sorted(found))]
 
     def _says_absent(self, prompt: TimeVLMOutput) -> bool:
@@ -442,7 +448,10 @@ class TimeVLM:
 
     @torch.inference_mode()
     def caption(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> list[Caption]:
-        """Dense captions in time order, each with the interval that it describes, none twice."""
+        """Dense captions in time order, each with the interval that it describes, none twice.
+
+        A score is the mean probability of what tells the interval and the words.
+        """
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
         prompt_ids = self.processor.prompt_ids(CAPTION_PROMPT)
@@ -455,15 +464,17 @@ class TimeVLM:
             max_new_tokens=MAX_CAPTION_TOKENS,
             grammar=self.processor.caption_grammar(frames),
         )
-        score = mean_probability(log_probabilities)
-        captions = []
         text = self.processor.decode(ids)
         if len(log_probabilities) == MAX_CAPTION_TOKENS:  # cut off: drop the line begun last
             text = text.rpartition(LINE_SEPARATOR)[0]
-        found = merge_repeats(parse_captions(text)) if text else []
-        for start, end, text in found:
+        told = parse_captions(text) if text else []
+        scores = part_probabilities(ids, log_probabilities, self.processor.line_separator_ids())
+        # Lines that say the same are one from the first of them on, and no two begin together.
+        score_from = {start: score for (start, _, _), score in zip(told, scores, strict=False)}
+        captions = []
+        for start, end, text in merge_repeats(told):
             first, last = self._interval(start, end, memory)
-            captions.append(Caption(start=first, end=last, text=text, score=score))
+            captions.append(Caption(start=first, end=last, text=text, score=score_from[start]))
         return captions
 
     def _interval(
@@ -475,26 +486,9 @@ class TimeVLM:
         last = max(first, int((frames - end_seconds).abs().argmin()))
         return told_interval(first, last, frames.tolist(), memory.end_seconds)
 
-    def chat(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> "ChatSession":
+    def chat(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> ChatSession:
         """A conversation about one video."""
         return ChatSession(self, self.remember(video))
-
-
-class ChatSession:
-    """Questions about one memory; earlier turns stand before the next question."""
-
-    max_turns = 4  # turns that a question still sees
-
-    def __init__(self, vlm: TimeVLM, memory: VideoMemory) -> None:
-        self.vlm = vlm
-        self.memory = memory
-        self.history: list[tuple[str, str]] = []
-
-    def send(self, text: str) -> Answer:
-        """Answer the next question and remember the turn."""
-        answer = self.vlm.ask(self.memory, text, history=self.history[-self.max_turns :])
-        self.history.append((text, answer.text))
-        return answer
 
 
 __all__ = ["ChatSession", "TimeVLM"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -147,3 +148,23 @@ def mean_probability(log_probabilities: Sequence[float]) -> float:
     if not log_probabilities:
         return 0.0
     return math.exp(sum(log_probabilities) / len(log_probabilities))
+
+
+def part_probabilities(
+    ids: Sequence[int], log_probabilities: Sequence[float], separator_ids: Sequence[int]
+) -> list[float]:
+    """`mean_probability` of every part of an answer that `separator_ids` divide, in order.
+
+    A separator counts for the part that it begins, because it says that there is one. What
+    `log_probabilities` has beyond the ids, the end token's, counts for none.
+    """
+    size = len(separator_ids)
+    breaks = [
+        place
+        for place in range(1, len(ids) - size + 1)
+        if list(ids[place : place + size]) == list(separator_ids)
+    ]
+    return [
+        mean_probability(log_probabilities[start:end])
+        for start, end in pairwise([0, *breaks, len(ids)])
+    ]
