@@ -22,6 +22,7 @@ from timevlm.training.evaluate_captions import (
     essential_words,
     is_repeated,
     match_events,
+    phrases_in_any_order,
 )
 from timevlm.training.evaluate_clips import (
     CLIP_LABELS,
@@ -179,6 +180,10 @@ def test_an_event_at_another_time_is_not_found():
     late = [(start + 30, end + 30, text) for start, end, text in TRUE]
     assert means(caption_rows(0, late, TRUE))["event recall"] == 0.0
     assert match_events([(0.0, 5.0, "x")], [(0.0, 9.9, "x")]) == [(0, 0)]
+    order = [(0.0, 5.0, text) for text in ("a red star spins and a ring grows", "A ring grows.")]
+    turned = [(0.0, 5.0, "a ring grows and a red star spins")]
+    assert match_events(turned, order, phrases_in_any_order) == [(0, 0)]
+    assert match_events(turned, order[1:], phrases_in_any_order) == []
     assert match_events([(0.0, 4.0, "x")], [(0.0, 9.9, "x")]) == []
 
 

@@ -12,11 +12,19 @@ from timevlm.synth.grounding import make_grounding
 from timevlm.synth.items import Question
 from timevlm.synth.long import needles, sample_long_video
 from timevlm.synth.timeline import Timeline
+from timevlm.synth.wording import split_phrases
 from timevlm.synth.world import frame_seconds, sample_video
 from timevlm.tasks.captioning import parse_captions
 from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, grounding_prompt, parse_spans
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
-from timevlm.training.turns import frame_span, make_turns, question_turn, spans_on_frames
+from timevlm.training.evaluate_captions import phrases_in_any_order
+from timevlm.training.turns import (
+    caption_turn,
+    frame_span,
+    make_turns,
+    question_turn,
+    spans_on_frames,
+)
 
 FRAMES = [0.0, 1.0, 2.0, 3.0, 4.0]
 
@@ -116,6 +124,24 @@ def test_captions_and_grounding_say_when_the_world_says():
             expected = [(s, pytest.approx(e - 0.1, abs=0.001)) for s, e in sorted(query.spans)]
             if all(a[1] < b[0] for a, b in zip(query.spans, query.spans[1:], strict=False)):
                 assert parse_spans(answer) == expected
+
+
+def test_captions_of_level_full_tell_of_the_largest_first():
+    ranks = {"large": 0, "small": 2}
+    num_reordered = 0
+    for seed in range(30):
+        spec = sample_video(seed, level="full")
+        frames = frame_seconds(spec, 2.0).tolist()
+        told = parse_captions(caption_turn(spec, frames, 0.0).answer)
+        painted = [text for *_, text in make_captions(spec)]
+        for (_, _, text), there in zip(told, painted, strict=True):
+            phrases = split_phrases(text)
+            assert phrases_in_any_order(text) == phrases_in_any_order(there)
+            things = [words.split()[1] for words in phrases if words.split()[0] in ("a", "an")]
+            order = [ranks.get(first, 1) for first in things]
+            assert order == sorted(order)
+            num_reordered += text != there
+    assert num_reordered > 10
 
 
 def test_turns_depend_on_their_seed_alone():

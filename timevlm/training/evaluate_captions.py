@@ -36,6 +36,11 @@ def essential_words(phrase: str) -> str:
     return " ".join(word for word in phrase.split() if word not in _LEFT_OUT)
 
 
+def phrases_in_any_order(text: str) -> str:
+    """The phrases of a caption, sorted: which of its objects it begins with is not in a picture."""
+    return ", ".join(sorted(split_phrases(normalize_answer(text))))
+
+
 def match_events(
     told: Sequence[Line], true: Sequence[Line], says: Callable[[str], str] = str
 ) -> list[tuple[int, int]]:
@@ -84,7 +89,7 @@ def caption_rows(video: int, told: Sequence[Line], true: Sequence[Line]) -> list
         add(f"event recall{name}", [j in true_found for j in range(len(true_events))])
         add(f"event precision{name}", [i in told_right for i in range(len(told_events))])
     found = {j for _, j in match_events(told, true, lambda text: "")}
-    exact = {j for _, j in match_events(told, true)}
+    exact = {j for _, j in match_events(told, true, phrases_in_any_order)}
     add("scene found", [j in found for j in range(len(true))])
     add("scene exact", [j in exact for j in range(len(true))])
     add("repeated", is_repeated(told))

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from timevlm.synth.captions import make_captions
 from timevlm.synth.full import wording as full_wording
+from timevlm.synth.full.captions import make_full_captions
 from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.grounding import make_grounding
@@ -137,9 +138,15 @@ def grounding_turn(
 
 
 def caption_turn(spec: VideoSpec, frame_seconds: Sequence[float], shift: float) -> Turn:
-    """The dense captions of a video as a turn; scenes that no frame shows have none."""
+    """The dense captions of a video as a turn; scenes that no frame shows have none.
+
+    At level "full" the largest objects are told of first: in an order that nothing shows, what was
+    told already is hard to know, and things were told twice or not at all.
+    """
+    is_full = isinstance(spec, FullVideo)
+    captions = make_full_captions(spec, largest_first=True) if is_full else make_captions(spec)
     lines = []
-    for start, end, text in make_captions(spec):
+    for start, end, text in captions:
         first, last = frame_span(start + shift, end + shift, frame_seconds)
         if frame_seconds[first] >= start + shift - _SLACK:
             lines.append((frame_seconds[first], frame_seconds[last], text))

@@ -8,21 +8,28 @@ from timevlm.synth.full.palette import (
     NUMBERS,
 )
 from timevlm.synth.full.spec import CameraMove, FullObject, FullScene, FullVideo
+from timevlm.synth.palette import SIZES
 from timevlm.synth.spec import SceneSpec, VideoSpec
 from timevlm.synth.wording import an, join_phrases
 
+_SMALL_TO_LARGE = tuple(SIZES)
 
-def make_full_captions(spec: FullVideo) -> list[tuple[float, float, str]]:
+
+def make_full_captions(
+    spec: FullVideo, *, largest_first: bool = False
+) -> list[tuple[float, float, str]]:
     """`(start, end, text)` of every scene: its objects, then camera, light and text."""
-    return [(*scene.shown, scene_sentence(scene)) for scene in spec.scenes]
+    return [(*scene.shown, scene_sentence(scene, largest_first)) for scene in spec.scenes]
 
 
-def scene_sentence(scene: FullScene) -> str:
+def scene_sentence(scene: FullScene, largest_first: bool = False) -> str:
     """One scene, e.g. "a small red circle moves left, the camera shakes and the text 47 appears".
 
-    Meetings of two objects follow them.
+    Meetings of two objects follow them. Objects stand as they were painted, which no frame shows,
+    or the largest first; of one size they then are in the order of the alphabet.
     """
-    phrases = [object_phrase(item) for item in scene.objects]
+    objects = sorted(scene.objects, key=_by_looks) if largest_first else scene.objects
+    phrases = [object_phrase(item) for item in objects]
     if scene.pair is not None:
         actor, target = scene.objects[scene.pair.actor], scene.objects[scene.pair.target]
         link = "overtakes" if scene.pair.kind == "overtakes" else "collides with"
@@ -34,6 +41,10 @@ def scene_sentence(scene: FullScene) -> str:
     if scene.overlay is not None:
         phrases.append(f"the text {scene.overlay.text} appears")
     return join_phrases(phrases)
+
+
+def _by_looks(item: FullObject) -> tuple[int, str, str, str]:
+    return -_SMALL_TO_LARGE.index(item.size), item.colour, item.shape, item.pattern
 
 
 def object_phrase(item: FullObject) -> str:
