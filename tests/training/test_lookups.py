@@ -125,6 +125,25 @@ def test_the_one_text_that_a_turn_tells_is_looked_up():
     assert loss(both, "the text 47 appears") == pytest.approx(missed(0.85), abs=1e-5)
 
 
+def test_the_one_motion_of_something_without_a_name_is_looked_up():
+    """The second token's object spins, the third's grows."""
+    first = list(accumulate((0, *FULL.track_sizes)))[list(FULL.lessons).index("motion")]
+    targets = torch.zeros(1, 4, sum(FULL.track_sizes) + MOVE_SIZE)
+    targets[..., 0] = 1.0
+    for token, motion in {1: "spin", 2: "grow"}.items():
+        targets[0, token, first + FULL.motions.index(motion)] = 1.0
+
+    def loss(prompt: str, answer: str = "yes") -> float:
+        turn = Turn(family="exist", prompt=prompt, answer=answer, spans=WHOLE)
+        return float(lookup_loss(ATTENTION, targets, SECONDS, lookups_of([turn], FULL), FULL))
+
+    for asked in ("When: something that spins", "Does anything spin?", "an object is spinning"):
+        assert loss(asked) == pytest.approx(missed(0.2), abs=1e-5)
+    assert loss("What happens?", "something grows") == pytest.approx(missed(0.1), abs=1e-5)
+    for asked in ("When: nothing moves", "When: everything stays still", "Does it spin or grow?"):
+        assert loss(asked) == pytest.approx(missed(0.85), abs=1e-5)
+
+
 @pytest.mark.parametrize("level", ["basic", "full"])
 @pytest.mark.parametrize("shift", [0.0, 700.0])
 def test_answers_rest_on_frames_of_the_video(level, shift):

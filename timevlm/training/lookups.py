@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from timevlm.synth.full.palette import MOTIONS
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN
 from timevlm.training.fields import TensorFields
 from timevlm.training.kinds import BASIC, Kinds
@@ -19,6 +20,14 @@ from timevlm.training.phrases import column_rows, told_columns
 from timevlm.training.turns import Turn
 
 _NO_SPAN = (float("inf"), float("-inf"))
+# How captions say a motion, by every way to say it; to rest is none.
+_SAID_MOTIONS = {
+    said: words.does
+    for kind, words in MOTIONS.items()
+    if kind != "still"
+    for said in (words.does, words.do, words.doing)
+}
+_SAID = re.compile(rf"\b(?:{'|'.join(_SAID_MOTIONS)})\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +36,9 @@ class Lookups(TensorFields):
 
     spans (R, S, 2) in seconds, ends included, padded with spans that nothing is in; looks
     (R, shapes + colours) bool: those that a turn's text names; columns (R, MAX_COLUMNS) of
-    `told_columns`: those of the one text, written in the picture, that it tells; every (R,) bool:
-    whether it needs all tokens of such objects, such as a caption, and not one in each span.
+    `told_columns`: those of the one text, written in the picture, that it tells, or else of the one
+    motion; every (R,) bool: whether it needs all tokens of such objects, such as a caption, and not
+    one in each span.
     """
 
     spans: Tensor
@@ -49,16 +59,22 @@ def lookups_of(turns: Sequence[Turn], kinds: Kinds = BASIC) -> Lookups:
     return Lookups(
         spans=spans,
         looks=torch.tensor([kinds.looks_named(f"{t.prompt} {t.answer}") for t in turns]),
-        columns=column_rows([_columns_of_text(f"{t.prompt} {t.answer}", kinds) for t in turns]),
+        columns=column_rows([_columns(f"{t.prompt} {t.answer}", kinds) for t in turns]),
         every=torch.tensor([t.family in kinds.every_token_families for t in turns]),
     )
 
 
-def _columns_of_text(told: str, kinds: Kinds) -> tuple[int, ...]:
-    """The columns of what is written in the picture, where a turn tells of one such text alone."""
+def _columns(told: str, kinds: Kinds) -> tuple[int, ...]:
+    """The columns of what is written in the picture, where a turn tells of one such text alone.
+
+    Otherwise those of what something does, where it tells of one motion alone.
+    """
     if not kinds.texts:
         return ()
     words, tens, ones = kinds.texts
     said = re.findall(r"[a-z]+|\d+", re.sub(TIMESTAMP_PATTERN, "", told))
     texts = {word for word in said if word in words or (word[:1] in tens and word[1:] in ones)}
-    return told_columns(f"the text {texts.pop()}", kinds) if len(texts) == 1 else ()
+    if texts:
+        return told_columns(f"the text {texts.pop()}", kinds) if len(texts) == 1 else ()
+    motions = {_SAID_MOTIONS[words] for words in _SAID.findall(told)}
+    return told_columns(f"a thing {motions.pop()}", kinds) if len(motions) == 1 else ()

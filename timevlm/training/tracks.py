@@ -172,9 +172,10 @@ def lookup_loss(
     ranking (R, T): what the last prompt token attends to; targets (R, >= T, K) as `track_targets`
     gives them, after merging and dropping, and seconds (R, >= T) of the same tokens. Every span
     wants attention of its own, on the objects whose looks the turn names or, if it names none, on
-    the text that it tells or, if it tells none, on any token; a span in which none of these is
-    shown, as of what vanishes in it, wants it on any of its tokens. Rows that need every object
-    want their attention even over those: they count how far it is from that (Kullback-Leibler).
+    the text that it tells or what does the motion that it tells or, if it tells neither, on any
+    token; a span in which none of these is shown, as of what vanishes in it, wants it on any of its
+    tokens. Rows that need every object want their attention even over those: they count how far it
+    is from that (Kullback-Leibler).
     Spans without a token count nothing.
     """
     targets, seconds = targets[:, : ranking.shape[1]], seconds[:, : ranking.shape[1]]
