@@ -31,7 +31,7 @@ def evidence_spans(
     chosen = per_frame >= RELATIVE_FLOOR * per_frame.max()
     times = frame_seconds.tolist()
     spans = []
-    for first, last in _runs(chosen.tolist()):
+    for first, last in flag_runs(chosen.tolist()):
         score = float(per_frame[first : last + 1].sum()) / total
         start, end = frame_interval(first, last, times, video_end)
         spans.append(Span(start=start, end=end, score=score))
@@ -67,7 +67,7 @@ def told_interval(
     return start - reach if has_before else start, start + reach if has_after else end
 
 
-def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
+def flag_runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
     """First and last index of every run of True."""
     runs: list[tuple[int, int]] = []
     for i, flag in enumerate(flags):

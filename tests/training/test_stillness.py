@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 from timevlm.synth.full.footage import FootageVideo, sample_footage
@@ -80,6 +81,16 @@ def test_answers_tell_whole_intervals_between_frames():
     ):
         assert still_on_frames(spans, frames, 5.5) == shown
     assert still_on_frames([(0.0, 0.5)], [0.0], 0.5) == [(0.0, 0.5)]
+
+
+def test_answers_do_not_hang_on_when_a_clock_starts():
+    """712.3 + 3.0 - 712.3 is a hair above 3.0, and other sums are a hair below."""
+    frames, spans = [t / 2 for t in range(40)], [(1.5, 4.0), (6.5, 7.5), (9.0, 20.0)]
+    for shift in (0.1, 100.7, 712.3, 9_999.9):
+        late = [(t + shift) - shift for t in frames]
+        told = still_on_frames(spans, late, 20.0)
+        for span, expected in zip(told, still_on_frames(spans, frames, 20.0), strict=True):
+            assert span == pytest.approx(expected)
 
 
 def test_answers_are_what_labels_of_frames_say():

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from timevlm.evidence import flag_runs
 from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.full.timeline import FullTimeline, outside
@@ -13,6 +14,7 @@ from timevlm.synth.items import Span
 from timevlm.synth.timeline import merge_spans
 
 STILL, MOVING, OPEN = 0, 1, -1  # labels of frames
+_SLACK = 1e-6  # seconds: times on a clock that starts late come back with rounding noise
 
 
 def still_spans(spec: FullVideo) -> list[Span] | None:
@@ -40,15 +42,14 @@ def still_on_frames(
     """
     last = len(frame_seconds) - 1
     until = [*frame_seconds[1:], end_seconds]  # when each frame leaves the screen
-    runs: list[list[int]] = []  # first and last frame of each, its own end not counted
-    for i, (before, after) in enumerate(pairwise(frame_seconds)):
-        if not any(start <= before and after <= end for start, end in spans):
-            continue
-        if runs and runs[-1][1] == i - 1:
-            runs[-1][1] = i
-        else:
-            runs.append([i, i])
-    shown = [(frame_seconds[i], until[last if j == last - 1 else max(j, i + 1)]) for i, j in runs]
+    rests = [
+        any(start <= before + _SLACK and after <= end + _SLACK for start, end in spans)
+        for before, after in pairwise(frame_seconds)
+    ]
+    shown = [
+        (frame_seconds[i], until[last if j == last - 1 else max(j, i + 1)])
+        for i, j in flag_runs(rests)
+    ]
     return shown or list(spans)
 
 

@@ -175,9 +175,10 @@ def make_turns(
     are `as_typed`.
     """
     rng = random.Random(f"turns:{spec.split}:{spec.seed}:{seed}")
+    frames = [seconds - shift for seconds in frame_seconds]  # in the world's times
     if isinstance(spec, FootageVideo):
         questions = footage_questions(spec, rng, seed)
-        queries = footage_queries(spec, rng, [seconds - shift for seconds in frame_seconds])
+        queries = footage_queries(spec, rng, frames)
         turns = [grounding_turn(*query, frame_seconds, shift) for query in queries]
         turns += [question_turn(question, frame_seconds, shift) for question in questions]
         return turns[:num_turns]
@@ -196,7 +197,6 @@ def make_turns(
             text = as_typed(query.text, rng) if is_full else query.text
             spans = query.spans
             if query.kind == "still":
-                frames = [seconds - shift for seconds in frame_seconds]
                 spans = still_on_frames(spans, frames, spec.duration_seconds)
             turns.append(grounding_turn(text, spans, frame_seconds, shift))
     if is_full:
