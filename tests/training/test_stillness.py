@@ -84,8 +84,8 @@ def test_answers_tell_whole_intervals_between_frames():
 
 
 def test_answers_do_not_hang_on_when_a_clock_starts():
-    """712.3 + 3.0 - 712.3 is a hair above 3.0, and other sums are a hair below."""
-    frames, spans = [t / 2 for t in range(40)], [(1.5, 4.0), (6.5, 7.5), (9.0, 20.0)]
+    """Adding 712.3 to tenths of a second and taking it away again leaves some a hair off."""
+    frames, spans = [t / 10 for t in range(200)], [(1.3, 4.1), (6.7, 7.9), (9.2, 20.0)]
     for shift in (0.1, 100.7, 712.3, 9_999.9):
         late = [(t + shift) - shift for t in frames]
         told = still_on_frames(spans, late, 20.0)
