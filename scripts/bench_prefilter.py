@@ -31,6 +31,7 @@ import torch
 from _bench import Parts, cores, table, verdict, verdict_list
 
 from timevlm import TimeVLM
+from timevlm.agreement import interval_iou
 from timevlm.errors import TimeVLMError
 from timevlm.prefilter.detector import DetectorState
 from timevlm.prefilter.focus import FrameStore, Prefilter, load_prefilter
@@ -44,7 +45,7 @@ from timevlm.synth.sparse import (
     sample_sparse_video,
 )
 from timevlm.synth.spec import VideoSpec
-from timevlm.training.evaluate_scores import interval_iou, summarize
+from timevlm.training.evaluate_scores import summarize
 from timevlm.video.reader import open_video
 from timevlm.video.sampling import SamplingPlan
 from timevlm.video.tensor_frames import TensorFrames

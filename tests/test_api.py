@@ -210,7 +210,7 @@ def test_ground_gives_sorted_spans_inside_the_video(vlm, start, query):
     assert all(a.end < b.start for a, b in pairwise(spans))
 
 
-def test_spans_and_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
+def test_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
     def answers(*parts: tuple[str, float]) -> None:
         ids, logs = [], []
         for text, probability in parts:
@@ -220,13 +220,35 @@ def test_spans_and_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypa
         written = ids, [*logs, math.log(0.01)]  # the end token's as well
         monkeypatch.setattr(api, "generate_answer", lambda *args, **options: written)
 
-    answers(("<0.0s> - <0.0s>", 0.9), (", <2.0s> - <3.0s>", 0.4))
-    assert [span.score for span in vlm.ground(memory, "red")] == pytest.approx([0.9, 0.4])
     line = "<2.0s> - <3.0s> red"
     answers(("<0.0s> - <1.0s> red", 0.8), ("\n<1.0s> - <2.0s> blue", 0.3), (f"\n{line}", 0.6))
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8, 0.3, 0.6])
     answers(("<0.0s> - <1.0s> red", 0.8), (f"\n{line}", 0.5))
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8])
+
+
+def test_spans_are_those_that_likely_answers_agree_on(vlm, memory, monkeypatch):
+    told = [
+        ("<0.0s> - <1.0s>", 0.3),
+        ("<3.0s> - <3.0s>", 0.25),
+        ("<3.0s> - <3.0s>, <5.0s> - <5.0s>", 0.2),
+    ]
+    answers = [(vlm.processor.answer_ids(text)[:-1], probability) for text, probability in told]
+    monkeypatch.setattr(api, "likely_answers", lambda *args: answers)
+    (span,) = vlm.ground(memory, "red")
+    assert (span.start, span.end) == (2.5, 3.5)  # one frame alone
+    assert span.score == pytest.approx(0.45 / 0.75)
+
+
+def test_one_beam_is_as_greedy_as_it_says(vlm, memory, monkeypatch):
+    asked = []
+    find = api.likely_answers
+    monkeypatch.setattr(api, "likely_answers", lambda *args: asked.append(args[3]) or find(*args))
+    assert [span.score for span in vlm.ground(memory, "red", num_beams=1)] == [1.0]
+    assert vlm.ground(memory, "red")
+    assert asked == [1, api.NUM_BEAMS]
+    with pytest.raises(InputError, match="num_beams is 0"):
+        vlm.ground(memory, "red", num_beams=0)
 
 
 def test_ground_in_a_file(vlm, video):

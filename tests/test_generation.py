@@ -8,9 +8,11 @@ import torch.nn.functional as F
 
 from tests.helpers import frames, tiny_vlm
 from timevlm.generation import (
+    LEAST_SHARE,
     GrammarLogits,
     candidate_log_likelihoods,
     generate_answer,
+    likely_answers,
     mean_probability,
     part_probabilities,
     read_prompt,
@@ -127,6 +129,46 @@ def test_a_grammar_is_obeyed_and_probabilities_are_those_it_leaves(asked):
     out = vlm.model(input_ids=torch.tensor([[7]]), state=prompt.state)
     pair = F.log_softmax(out.logits[0, -1, [9, 11]], dim=-1)
     assert log_probabilities[1] == pytest.approx(float(pair.max()), abs=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("num_beams", [1, 4, 400])
+def test_beams_find_the_likeliest_of_all_answers(asked, num_beams):
+    vlm, _, prompt, memory = asked
+    texts = [f"<{a}.0s> - <{b}.0s>" for a in range(4) for b in range(a, 4)]
+    ids = [vlm.processor.answer_ids(text) for text in texts]
+    grammar = vlm.processor.span_grammar(memory.frame_seconds.tolist(), max_spans=1)
+    probability = {}
+    for answer in ids:
+        place, state, logits, total = grammar.start(), prompt.state, prompt.logits[:, -1], 0.0
+        for token in answer:
+            allowed = list(grammar.allowed(place).ids)
+            total += float(F.log_softmax(logits[0, allowed], dim=-1)[allowed.index(token)])
+            place = grammar.advance(place, token)
+            out = vlm.model(input_ids=torch.tensor([[token]]), state=state)
+            state, logits = out.state, out.logits[:, -1]
+        probability[tuple(answer[:-1])] = math.exp(total)
+    assert math.fsum(probability.values()) == pytest.approx(1.0, abs=1e-5)
+    found = likely_answers(vlm.model, prompt, grammar, num_beams)
+    values = [value for _, value in found]
+    assert values == sorted(values, reverse=True)
+    assert values == pytest.approx([probability[tuple(answer)] for answer, _ in found], abs=1e-6)
+    if num_beams == 400:
+        least = LEAST_SHARE * max(probability.values())
+        assert len(found) == sum(value >= least for value in probability.values())
+    else:
+        assert len(found) <= num_beams
+
+
+@torch.inference_mode()
+def test_one_beam_writes_greedily(asked):
+    vlm, _, prompt, memory = asked
+    grammar = vlm.processor.span_grammar(memory.frame_seconds.tolist(), max_spans=3)
+    end = vlm.processor.end_token_id
+    written, log_probabilities = write(asked, count=60, end=end, grammar=grammar)
+    ((ids, probability),) = likely_answers(vlm.model, prompt, grammar, 1)
+    assert ids == written
+    assert probability == pytest.approx(math.exp(sum(log_probabilities)), rel=1e-4)
 
 
 def test_grammar_masks_all_but_the_allowed_and_nothing_when_done():

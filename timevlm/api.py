@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from timevlm.agreement import most_agreed
 from timevlm.chat import ChatSession
 from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
 from timevlm.evidence import evidence_spans, told_interval
 from timevlm.generation import (
     generate_answer,
+    likely_answers,
     mean_probability,
     part_probabilities,
     read_prompt,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 MEMORY_SUFFIX = ".tvm"
 MAX_ANSWER_TOKENS = 48
 MAX_SPANS = 8
+NUM_BEAMS = 32
 MAX_CAPTION_TOKENS = 2048
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
@@ -403,17 +406,24 @@ class TimeVLM:
 
     @torch.inference_mode()
     def ground(
-        self, video: VideoMemory | str | Path | Iterable[FrameBatch], query: str
+        self,
+        video: VideoMemory | str | Path | Iterable[FrameBatch],
+        query: str,
+        *,
+        num_beams: int = NUM_BEAMS,
     ) -> list[Span]:
         """When `query` happens: spans in time order, inside the video, with scores.
 
-        The answer is decoded under a grammar whose times are those of the watched frames; a span's
-        score is the mean probability of what tells it, less for words that are not known. A span
-        reaches from its first frame to the end of its last one, that of a single frame half the way
-        to the nearer one beside it. There is at least one span, unless the model was taught to miss
-        things (`grounds_absence`) and would rather say that the query is not in the video than
-        anything else. Raises `InputError`.
+        Of the `num_beams` likeliest answers, under a grammar whose times are those of the watched
+        frames, the one that agrees best with the others (`most_agreed`); 1 writes greedily, and
+        can then not tell how sure it is. A span's score is the chance that it is right, less for
+        words that are not known. A span reaches from its first frame to the end of its last one,
+        that of a single frame half the way to the nearer one beside it. There is at least one span,
+        unless the model was taught to miss things (`grounds_absence`) and would rather say that the
+        query is not in the video than anything else. Raises `InputError`.
         """
+        if num_beams < 1:
+            raise InputError(f"num_beams is {num_beams}; search with at least 1")
         text = grounding_prompt(self.processor.familiar(query))
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
@@ -422,23 +432,17 @@ class TimeVLM:
         if self.model.config.grounds_absence and self._says_absent(prompt):
             return []
         grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
-        ids, log_probabilities = generate_answer(
-            self.model,
-            prompt_ids,
-            prompt,
-            end_token_id=self.processor.end_token_id,
-            pad_token_id=self.processor.pad_token_id,
-            max_new_tokens=MAX_SPANS * 16,
-            grammar=grammar,
-        )
-        trust = question_trust(len(self.unknown_words(query)))
-        scores = part_probabilities(ids, log_probabilities, self.processor.span_separator_ids())
-        spans = parse_spans(self.processor.decode(ids))
-        found = [
-            (*self._interval(start, end, memory), score * trust)
-            for (start, end), score in zip(spans, scores, strict=True)
+        answers = [
+            (self._told_spans(ids, memory), probability)
+            for ids, probability in likely_answers(self.model, prompt, grammar, num_beams)
         ]
-        return [Span(start=s, end=e, score=p) for s, e, p in merge_spans(sorted(found))]
+        trust = question_trust(len(self.unknown_words(query)))
+        return [Span(start=s, end=e, score=p * trust) for s, e, p in most_agreed(answers)]
+
+    def _told_spans(self, ids: Sequence[int], memory: VideoMemory) -> list[tuple[float, float]]:
+        """The seconds that an answer tells, spans that touch made one."""
+        told = parse_spans(self.processor.decode(ids))
+        return merge_spans(self._interval(start, end, memory) for start, end in told)
 
     def _says_absent(self, prompt: TimeVLMOutput) -> bool:
         """Whether "not in the video" has more probability than all other answers together."""

@@ -1,9 +1,10 @@
 """Decoding answers: likelihood of candidates, and generation under a token grammar."""
 
+import heapq
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.tasks.grammar import AllowedTokens
+
+LEAST_SHARE = 1e-3  # of the best answer's probability: answers below it change nothing
 
 
 def set_seed(seed: int) -> None:
@@ -141,6 +144,61 @@ def generate_answer(
     if written and written[-1] == end_token_id:
         written = written[:-1]
     return written, log_probabilities
+
+
+class _Beam(NamedTuple):
+    """An answer in work; row: that of the batch which it goes on from."""
+
+    log_probability: float
+    ids: tuple[int, ...]
+    place: object  # state of the grammar
+    row: int
+
+
+def likely_answers(
+    model: TimeVLMForConditionalGeneration, prompt: TimeVLMOutput, grammar: Grammar, num_beams: int
+) -> list[tuple[list[int], float]]:
+    """Ids and probability of the likeliest whole answers, at most `num_beams`, best first.
+
+    Found by a beam search that gives nothing for length. Probabilities are those after the grammar,
+    among allowed tokens; answers with less than LEAST_SHARE of the best one's are left out. The
+    token that ends an answer is not among its ids. Beams share what was read of the video.
+    """
+    beams, live = [], [_Beam(0.0, (), grammar.start(), 0)]
+    state, logits = prompt.state, prompt.logits[:, -1]
+    while True:
+        done = [beam for beam in beams if grammar.finished(beam.place)]
+        beams = [*done, *_grown(live, logits, grammar, num_beams)]
+        beams = heapq.nlargest(num_beams, beams, key=lambda beam: beam.log_probability)
+        least = beams[0].log_probability + math.log(LEAST_SHARE)
+        beams = [beam for beam in beams if beam.log_probability >= least]
+        live = [beam for beam in beams if not grammar.finished(beam.place)]
+        if not live:
+            return [(list(beam.ids[:-1]), math.exp(beam.log_probability)) for beam in beams]
+        if state.batch_size == 1:
+            state = state.shared_by(len(live))
+        else:
+            state = state.select_rows(torch.tensor([b.row for b in live], device=logits.device))
+        last = torch.tensor([beam.ids[-1:] for beam in live], device=logits.device)
+        out = model(input_ids=last, state=state)
+        state, logits = out.state, out.logits[:, -1]
+
+
+def _grown(live: Sequence[_Beam], logits: Tensor, grammar: Grammar, num_beams: int) -> list[_Beam]:
+    """The likeliest answers that are one token longer than those of the rows of logits (B, V)."""
+    forbidden = torch.full(logits.shape, -torch.inf)
+    for row, beam in enumerate(live):
+        forbidden[row, list(grammar.allowed(beam.place).ids)] = 0.0
+    scores = F.log_softmax(logits.float() + forbidden.to(logits.device), dim=-1)
+    scores += scores.new_tensor([[beam.log_probability] for beam in live])
+    best = scores.flatten().topk(min(num_beams, scores.numel()))
+    grown = []
+    for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        row, token = divmod(index, logits.shape[1])
+        if score > -math.inf:
+            place = grammar.advance(live[row].place, token)
+            grown.append(_Beam(score, (*live[row].ids, token), place, row))
+    return grown
 
 
 def mean_probability(log_probabilities: Sequence[float]) -> float:

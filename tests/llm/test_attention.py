@@ -14,6 +14,7 @@ from timevlm.llm.attention import (
     VideoWindow,
     attend,
     attend_in_window,
+    attend_parts,
     rank_keys,
 )
 from timevlm.llm.state import AttentionState
@@ -63,6 +64,18 @@ def test_attend_equals_plain_softmax(kv_heads, holes, causal, num_queries, num_k
     )
     found = attend(q, k, v, key_valid=valid, causal=bool(causal))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("num_queries", [1, 3])
+@pytest.mark.parametrize("rows", [[3], [1], [1, 3], [3, 1, 3]])
+def test_keys_in_parts_give_what_keys_in_one_piece_give(kv_heads, num_queries, rows):
+    q = torch.randn(3, 4, num_queries, 6)
+    parts = [torch.randn(size, 5 + i, 2, kv_heads, 6) for i, size in enumerate(rows)]
+    k, v = torch.cat([p.expand(3, -1, -1, -1, -1) for p in parts], dim=1).transpose(1, 3).unbind(2)
+    mask = torch.ones(3, num_queries, k.shape[2], dtype=torch.bool)
+    expected = plain_attention(q, k, v, mask)
+    torch.testing.assert_close(attend_parts(q, parts), expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("mask_entries")

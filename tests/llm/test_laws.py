@@ -22,7 +22,7 @@ from tests.llm.rows import (
 )
 from timevlm.errors import ModelError
 from timevlm.llm import HybridLM, HybridState, Spans, TokenStore
-from timevlm.llm.state import state_from_tensors, state_tensors
+from timevlm.llm.state import AttentionState, state_from_tensors, state_tensors
 
 
 @pytest.fixture(params=CASES)
@@ -251,6 +251,39 @@ def test_select_rows_forks_a_video_for_several_questions(lm):
     for i, row in enumerate(index.tolist()):
         alone = Rows(rows.prefix[row : row + 1], rows.video[row : row + 1], questions[i : i + 1])
         torch.testing.assert_close(found[i : i + 1], whole(lm, alone, prompt=6), **TOLERANCE)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1, 1, 1], [2, 1, 2]])
+@torch.inference_mode()
+def test_rows_that_share_what_was_read_are_as_rows_of_their_own(lm, sizes):
+    rows = random_rows(batch=1)
+    asked = lm.read_prompt(rows.text[:, :6], watch(lm, rows)).state
+    written = torch.randn(3, TEXT - 6, 32)
+    state, found, texts = asked.shared_by(3), [], torch.arange(3)
+    for part in written.split(sizes, dim=1):
+        out = lm.read_text(part[texts], state)
+        found.append(out.hidden[texts.argsort()])
+        swap = torch.tensor([2, 0, 1])  # as beams change their places
+        state, texts = out.state.select_rows(swap), texts[swap]
+    for i in range(3):
+        text = torch.cat([rows.text[:, :6], written[i : i + 1]], dim=1)
+        expected = whole(lm, Rows(rows.prefix, rows.video, text), prompt=6)[:, 6:]
+        torch.testing.assert_close(torch.cat(found, dim=1)[i : i + 1], expected, **TOLERANCE)
+
+
+@torch.inference_mode()
+def test_writing_copies_no_keys_of_what_was_read(lm):
+    asked = lm.read_prompt(torch.randn(1, 6, 32), watch(lm, random_rows(batch=1))).state
+    state = asked.shared_by(3)
+    for _ in range(3):
+        state = lm.read_text(torch.randn(3, 1, 32), state).state.select_rows(
+            torch.tensor([2, 2, 0])
+        )
+    for before, after in zip(asked.layers, state.layers, strict=True):
+        if isinstance(before, AttentionState):
+            read, written = after.store.parts
+            assert read.data_ptr() == before.store.parts[0].data_ptr()
+            assert written.shape[:2] == (3, 3)
 
 
 @torch.inference_mode()

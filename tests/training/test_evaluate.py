@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tests.helpers import tiny_vlm
 from tests.training.worker_tasks import open_double, open_fail
+from timevlm.agreement import overlap_seconds
 from timevlm.errors import InputError
 from timevlm.results import Answer, Span
 from timevlm.synth.items import Question
@@ -40,8 +41,6 @@ from timevlm.training.evaluate_scores import (
     Row,
     calibration,
     chance_of_overlap,
-    interval_iou,
-    overlap_seconds,
     summarize,
     tables_of,
 )
@@ -87,12 +86,6 @@ def test_calibration_error_is_the_distance_of_confidence_from_share_right():
     assert both["ece"] == pytest.approx(0.05)
     assert both["overconfidence"] == pytest.approx(0.0)
     assert calibration_table("t", both).row_count == 2
-
-
-def test_overlap_and_iou_of_sets_of_spans():
-    assert overlap_seconds([(0, 4), (6, 8)], [(3, 7)]) == 2.0
-    assert interval_iou([(0, 4), (6, 8)], [(3, 7)]) == pytest.approx(2 / 8)
-    assert interval_iou([], []) == 0.0
 
 
 @pytest.mark.parametrize(

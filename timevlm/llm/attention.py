@@ -4,6 +4,7 @@ There is no positional encoding (NemotronH): the Mamba-2 layers know where thing
 order of the carried keys does not matter, and a ragged batch may leave holes between them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -67,6 +68,37 @@ def attend(
         )
         outputs.append(out if causal else out.masked_fill(empty, 0.0))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def attend_parts(q: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """`attend` without causality to keys and values in parts, of which none is copied.
+
+    q (B, H, Lq, D), parts (B, T_i, 2, KV, D) or, where all rows share one, (1, T_i, 2, KV, D);
+    returns (B, H, Lq, D).
+    """
+    num_rows, num_kv_heads = q.shape[0], parts[0].shape[3]
+    # Heads that share keys go side by side as queries, and so do rows.
+    folded = q.reshape(num_rows, num_kv_heads, -1, q.shape[3])
+    keys_values = [part.transpose(1, 3).unbind(2) for part in parts]
+    scores = [
+        _regroup(_regroup(folded, k.shape[0]) @ k.transpose(-1, -2), num_rows)
+        for k, _ in keys_values
+    ]
+    weights = (torch.cat(scores, dim=-1).float() * q.shape[3] ** -0.5).softmax(dim=-1).to(q.dtype)
+    shares = weights.split([part.shape[1] for part in parts], dim=-1)
+    mixed = [
+        _regroup(_regroup(share, v.shape[0]) @ v, num_rows)
+        for share, (_, v) in zip(shares, keys_values, strict=True)
+    ]
+    return sum(mixed).reshape(q.shape)
+
+
+def _regroup(x: Tensor, num_rows: int) -> Tensor:
+    """What stands in rows (R, KV, N, E) side by side in other rows: (num_rows, KV, .., E)."""
+    if x.shape[0] == num_rows:
+        return x
+    by_head = x.transpose(0, 1)
+    return by_head.reshape(x.shape[1], num_rows, -1, x.shape[3]).transpose(0, 1)
 
 
 def _needs_grad(*tensors: Tensor) -> bool:
@@ -224,12 +256,12 @@ class AttentionMixer(QueryKeyValue):
         q = self.queries(x)
         if window is not None and not window.hides(store.num_tokens):
             window = None
-        if (
-            window is not None
-            and window.num_video is None
-            and not any(valid is not None for valid in store.valid)
-        ):
+        if window is not None and window.num_video is None and not store.is_masked:
             return self.output(_attend_steps(q, store, window)), AttentionState(store)
+        if window is None and x.shape[1] == 1 and not store.is_masked:
+            # A long past is not copied for each token that is written.
+            store = store.tail_consolidated()
+            return self.output(attend_parts(q, store.parts)), AttentionState(store)
         store = store.consolidated()
         kv, valid = store.merged()
         k, v = kv.transpose(1, 3).unbind(2)  # (B, KV, T, head_dim) each
@@ -250,8 +282,11 @@ class TransferAttention(QueryKeyValue):
     def forward(self, text: Tensor, dropped: TokenStore) -> Tensor:
         """What `text (B, L, D)` takes from `dropped`, a store of `keys_values` results."""
         kv, valid = dropped.merged()
-        k, v = kv.transpose(1, 3).unbind(2)
-        return self.output(attend(self.queries(text), k, v, key_valid=valid, causal=False))
+        q = self.queries(text)
+        if kv.shape[0] < text.shape[0] and valid is None:
+            return self.output(attend_parts(q, [kv]))
+        k, v = kv.expand(text.shape[0], *kv.shape[1:]).transpose(1, 3).unbind(2)
+        return self.output(attend(q, k, v, key_valid=valid, causal=False))
 
 
 class Looks(NamedTuple):

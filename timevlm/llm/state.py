@@ -5,7 +5,7 @@ forked by simply using it twice. Ragged batches are right-padded: `lengths (B,)`
 tokens of each row count, None that all do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -50,7 +50,8 @@ class MambaState:
 class TokenStore:
     """Tokens that pile up along dimension 1, in parts, so that adding some copies nothing.
 
-    `parts[i]` is (B, T_i, ...); `valid[i]` is a boolean (B, T_i), or None where all count.
+    `parts[i]` is (B, T_i, ...); `valid[i]` is a boolean (B, T_i), or None where all count. A part
+    of one row in a store of several is shared by all of them.
     """
 
     parts: tuple[Tensor, ...] = ()
@@ -80,20 +81,31 @@ class TokenStore:
             return self.parts[0][:, :0]
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether there may be tokens that do not count."""
+        return any(valid is not None for valid in self.valid)
+
     def consolidated(self) -> "TokenStore":
         """The same tokens as a single part."""
         if len(self.parts) <= 1:
             return self
         mask = None
-        if any(v is not None for v in self.valid):
-            mask = torch.cat(
+        if self.is_masked:
+            mask = _joined(
                 [
                     p.new_ones(p.shape[:2], dtype=torch.bool) if v is None else v
                     for p, v in zip(self.parts, self.valid, strict=True)
-                ],
-                dim=1,
+                ]
             )
-        return TokenStore((torch.cat(self.parts, dim=1),), (mask,))
+        return TokenStore((_joined(self.parts),), (mask,))
+
+    def tail_consolidated(self) -> "TokenStore":
+        """The same tokens as at most two parts, of which the first is as it was."""
+        if len(self.parts) <= 2:
+            return self
+        tail = TokenStore(self.parts[1:], self.valid[1:]).consolidated()
+        return TokenStore((self.parts[0], *tail.parts), (self.valid[0], *tail.valid))
 
     def merged(self) -> tuple[Tensor, Tensor | None]:
         """All tokens (B, T, ...) and their validity (B, T) or None. The store must not be empty."""
@@ -106,6 +118,12 @@ class TokenStore:
             tuple(fn(p) for p in self.parts),
             tuple(None if v is None else fn(v) for v in self.valid),
         )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (B or 1, T_i, ...) one after the other: (B, T, ...)."""
+    num_rows = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(num_rows, *part.shape[1:]) for part in parts], dim=1)
 
 
 @dataclass(frozen=True)
@@ -171,8 +189,21 @@ class HybridState:
         return self.map(lambda t: t.to(device))
 
     def select_rows(self, rows: Tensor) -> "HybridState":
-        """State whose row i is row `rows[i]` of this one: fork a video for several questions."""
-        return self.map(lambda t: t.index_select(0, rows))
+        """State whose row i is row `rows[i]` of this one: fork a video for several questions.
+
+        What the rows share they go on to share.
+        """
+        num_rows = self.batch_size
+        return self.map(lambda t: t if t.shape[0] < num_rows else t.index_select(0, rows))
+
+    def shared_by(self, num_rows: int) -> "HybridState":
+        """A state of one row as `num_rows` rows; tokens that piled up are shared, not copied."""
+        rows = self.map(lambda t: t.expand(num_rows, *t.shape[1:]))
+        layers = tuple(
+            mine if isinstance(mine, AttentionState) else own
+            for mine, own in zip(self.layers, rows.layers, strict=True)
+        )
+        return replace(rows, layers=layers, transferred=self.transferred)
 
     def consolidated(self) -> "HybridState":
         """The same state with every store in one piece, as it is saved and forked."""

@@ -7,8 +7,9 @@ from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.items import GroundingQuery
 from timevlm.synth.palette import MOTIONS, NUMBERS, ORDINALS
 from timevlm.synth.spec import VideoSpec
-from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
+from timevlm.synth.timeline import Span, Timeline, Track
 from timevlm.synth.wording import GROUNDING_WORDINGS, an
+from timevlm.tasks.grounding import merge_spans
 
 
 def make_grounding(spec: VideoSpec, seed: int, *, limit: int = 4) -> list[GroundingQuery]:
@@ -88,4 +89,4 @@ def _query(
     rng: random.Random, kind: str, spans: list[Span], slots: dict[str, str]
 ) -> GroundingQuery:
     text = rng.choice(GROUNDING_WORDINGS[kind]).format(**slots)
-    return GroundingQuery(text=text, spans=merge_spans(spans), kind=kind)
+    return GroundingQuery(text=text, spans=tuple(merge_spans(spans)), kind=kind)

@@ -23,7 +23,7 @@ from timevlm.synth.grounding import GroundingQuery, make_grounding
 from timevlm.synth.items import Question
 from timevlm.synth.palette import COLOURS, MOTIONS, NUMBERS, ORDINALS, SHAPES
 from timevlm.synth.spec import VideoSpec
-from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
+from timevlm.synth.timeline import Span, Timeline, Track
 from timevlm.synth.wording import (
     FAMILIES,
     QUESTION_WORDINGS,
@@ -32,6 +32,7 @@ from timevlm.synth.wording import (
     format_seconds,
     from_to,
 )
+from timevlm.tasks.grounding import merge_spans
 
 __all__ = ["GroundingQuery", "Question", "make_grounding", "make_questions"]
 
@@ -95,7 +96,7 @@ def _question(
         text=rng.choice(QUESTION_WORDINGS[kind]).format(**slots),
         answer=answer,
         choices=choices,
-        answer_spans=merge_spans(list(spans)),
+        answer_spans=tuple(merge_spans(spans)),
     )
 
 

@@ -123,14 +123,3 @@ class Timeline:
             if track.item.change_seconds is not None:
                 moments.add(track.item.change_seconds)
         return sorted(moments - {0.0, self.spec.duration_seconds})
-
-
-def merge_spans(spans: list[Span]) -> tuple[Span, ...]:
-    """The spans sorted, with those that touch or overlap made one."""
-    merged: list[Span] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)

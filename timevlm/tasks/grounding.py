@@ -7,7 +7,7 @@ here as in front of its frame.
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from timevlm.errors import InputError
@@ -85,33 +85,20 @@ def snap_spans(
     """
     if len(frame_seconds) == 0:
         raise ValueError("spans cannot be snapped: the video has no frames")
-    snapped = sorted(
-        (
-            round_seconds(_nearest(frame_seconds, start)),
-            round_seconds(_nearest(frame_seconds, end)),
-            1.0,
-        )
+    return merge_spans(
+        (round_seconds(_nearest(frame_seconds, start)), round_seconds(_nearest(frame_seconds, end)))
         for start, end in spans
     )
-    return [(start, end) for start, end, _ in merge_spans(snapped)]
 
 
-def merge_spans(spans: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """(start, end, score) triples, overlapping or touching ones made one with the best score.
-
-    Raises ValueError if the spans are not sorted by start.
-    """
-    merged: list[tuple[float, float, float]] = []
-    previous_start = float("-inf")
-    for start, end, score in spans:
-        if start < previous_start:
-            raise ValueError(f"spans are not sorted: {start} s comes after {previous_start} s")
-        previous_start = start
+def merge_spans(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(start, end) pairs in time order, overlapping or touching ones made one."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
-            first, last, best = merged[-1]
-            merged[-1] = (first, max(last, end), max(best, score))
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
-            merged.append((start, end, score))
+            merged.append((start, end))
     return merged
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from timevlm.agreement import interval_iou, overlap_seconds
 from timevlm.api import TimeVLM
 from timevlm.errors import InputError
 from timevlm.memory import VideoMemory
@@ -29,8 +30,6 @@ from timevlm.training.evaluate_scores import (
     Row,
     calibration,
     chance_of_overlap,
-    interval_iou,
-    overlap_seconds,
     summarize_rows,
     tables_of,
 )

@@ -9,11 +9,12 @@ motion and change alone (then sizes, patterns and articles do not count).
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
+from timevlm.agreement import interval_iou
 from timevlm.synth.full.palette import PATTERNS
 from timevlm.synth.palette import SIZES
 from timevlm.synth.wording import split_phrases
 from timevlm.tasks.text import normalize_answer
-from timevlm.training.evaluate_scores import Row, interval_iou
+from timevlm.training.evaluate_scores import Row
 
 Line = tuple[float, float, str]  # start and end in seconds, text
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from timevlm.agreement import interval_iou
 from timevlm.api import TimeVLM
 from timevlm.errors import InputError
 from timevlm.memory import VideoMemory
 from timevlm.tasks.text import normalize_answer
-from timevlm.training.evaluate_scores import calibration, interval_iou
+from timevlm.training.evaluate_scores import calibration
 from timevlm.training.main_colour import COLOURS, main_colour
 from timevlm.training.picture_light import LIGHT_CHOICES, light_change
 from timevlm.video.frames import FrameBatch

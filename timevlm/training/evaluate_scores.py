@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Spans = Sequence[tuple[float, float]]
+from timevlm.agreement import Spans
 
 NUM_RESAMPLES = 2000
 NUM_BINS = 10
@@ -125,18 +125,6 @@ def calibration(confidences: Sequence[float], rights: Sequence[float]) -> dict[s
         "count": total,
         "bins": bins,
     }
-
-
-def overlap_seconds(first: Spans, second: Spans) -> float:
-    """Seconds that two sets of spans share; spans of one set are disjoint."""
-    return sum(max(0.0, min(e1, e2) - max(s1, s2)) for s1, e1 in first for s2, e2 in second)
-
-
-def interval_iou(predicted: Spans, truth: Spans) -> float:
-    """Length of the intersection over that of the union, of two sets of disjoint spans."""
-    shared = overlap_seconds(predicted, truth)
-    union = sum(e - s for s, e in predicted) + sum(e - s for s, e in truth) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def chance_of_overlap(predicted: Spans, truth: Spans, duration: float) -> float:

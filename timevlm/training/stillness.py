@@ -11,7 +11,7 @@ from timevlm.synth.full.footage import FootageVideo
 from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.full.timeline import FullTimeline, outside
 from timevlm.synth.items import Span
-from timevlm.synth.timeline import merge_spans
+from timevlm.tasks.grounding import merge_spans
 
 STILL, MOVING, OPEN = 0, 1, -1  # labels of frames
 _SLACK = 1e-6  # seconds: times on a clock that starts late come back with rounding noise

@@ -16,8 +16,9 @@ from timevlm.synth.full.timeline import FullTimeline
 from timevlm.synth.full.wording import NOT_IN_VIDEO, QUESTION_WORDINGS, draw_wording
 from timevlm.synth.items import Question, Span
 from timevlm.synth.palette import ORDINALS, SHAPES
-from timevlm.synth.timeline import Track, merge_spans
+from timevlm.synth.timeline import Track
 from timevlm.synth.wording import an, at_time, from_to, join_phrases
+from timevlm.tasks.grounding import merge_spans
 
 # How often "not in the video" is the answer where it can be, and a wrong choice elsewhere: about
 # as often right as any other choice that is offered.
@@ -55,7 +56,7 @@ class Asker:
             text=draw_wording(self.rng, QUESTION_WORDINGS, kind, split, slots),
             answer=answer,
             choices=tuple(choices),
-            answer_spans=merge_spans(list(spans)),
+            answer_spans=tuple(merge_spans(spans)),
         )
 
     def pick(self, tracks: Sequence[Track]) -> Track | None:

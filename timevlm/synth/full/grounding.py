@@ -9,8 +9,9 @@ from timevlm.synth.full.timeline import FullTimeline
 from timevlm.synth.full.wording import GROUNDING_WORDINGS, draw_wording
 from timevlm.synth.items import GroundingQuery, Span
 from timevlm.synth.palette import ORDINALS
-from timevlm.synth.timeline import Track, merge_spans
+from timevlm.synth.timeline import Track
 from timevlm.synth.wording import an
+from timevlm.tasks.grounding import merge_spans
 
 # What a sentence is about: its spans and the words that go into its slots.
 Found = tuple[list[Span], dict[str, str]]
@@ -28,7 +29,7 @@ def make_full_grounding(spec: FullVideo, seed: int, *, limit: int = 4) -> list[G
         found = FINDERS[kind](timeline, rng)
         if found is None or not found[0]:
             continue
-        spans, slots = merge_spans(found[0]), found[1]
+        spans, slots = tuple(merge_spans(found[0])), found[1]
         text = draw_wording(rng, GROUNDING_WORDINGS, kind, spec.split, slots)
         # One fact in two wordings would count twice.
         queries.setdefault((kind, spans), GroundingQuery(text=text, spans=spans, kind=kind))

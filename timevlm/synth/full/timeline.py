@@ -12,7 +12,8 @@ from timevlm.synth.full.palette import (
     TRAVELLING,
 )
 from timevlm.synth.full.spec import FullScene, FullVideo
-from timevlm.synth.timeline import Span, Timeline, Track, merge_spans
+from timevlm.synth.timeline import Span, Timeline, Track
+from timevlm.tasks.grounding import merge_spans
 
 # A stop or a start must leave this much of the other state to be seen.
 _MIN_REST = 1.5
