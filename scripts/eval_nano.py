@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from timevlm import TimeVLM
+from timevlm.api import NUM_BEAMS
 from timevlm.errors import TimeVLMError
 from timevlm.synth.world import LEVELS
 from timevlm.training.evaluate import EvaluationConfig, evaluate
@@ -41,6 +42,7 @@ def main() -> int:
             fps=args.fps,
             per_family=args.per_family,
             queries=args.queries,
+            num_beams=args.beams,
             blind=not args.no_blind,
             captions=not args.no_captions,
         )
@@ -73,8 +75,10 @@ def _headline(report: dict[str, Any]) -> str:
 def _tables(report: dict[str, Any]) -> Iterator[Table]:
     for name, scores in report["tables"].items():
         yield score_table(name, scores, baseline=BASELINES.get(name, "blind"))
-    errors = report["calibration"]
-    yield calibration_table(f"calibration: expected error {100 * errors['ece']:.1f} %", errors)
+    for name in ("calibration", "span_calibration"):
+        if errors := report.get(name):
+            title = f"{name.replace('_', ' ')}: expected error {100 * errors['ece']:.1f} %"
+            yield calibration_table(title, errors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=float, default=1.0)
     parser.add_argument("--per-family", type=int, default=2, help="questions a video and family")
     parser.add_argument("--queries", type=int, default=4, help="grounding queries a video")
+    parser.add_argument("--beams", type=int, default=NUM_BEAMS, help="answers to a query compared")
     parser.add_argument("--no-blind", action="store_true", help="do not ask without the video")
     parser.add_argument("--no-captions", action="store_true", help="do not caption")
     parser.add_argument("--processes", type=int, default=default_processes())

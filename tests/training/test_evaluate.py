@@ -16,7 +16,13 @@ from timevlm.errors import InputError
 from timevlm.results import Answer, Span
 from timevlm.synth.items import Question
 from timevlm.synth.long import MIN_SECONDS
-from timevlm.training.evaluate import EvaluationConfig, evaluate, evidence_rows, grounding_rows
+from timevlm.training.evaluate import (
+    EvaluationConfig,
+    evaluate,
+    evidence_rows,
+    grounding_rows,
+    span_rows,
+)
 from timevlm.training.evaluate_captions import (
     caption_events,
     caption_rows,
@@ -134,6 +140,12 @@ def test_grounding_rows_compare_with_the_whole_video():
     assert scores["R@1 IoU>=0.7"] == (0.0, 0.0)
 
 
+def test_a_span_is_right_where_a_true_one_has_half_of_it():
+    found = [Span(start=0.0, end=4.0, score=0.9), Span(start=6.0, end=9.0, score=0.3)]
+    rows = span_rows(0, "motion", found, [(1.0, 5.0), (8.0, 9.5)])
+    assert [(row.model, row.confidence) for row in rows] == [(1.0, 0.9), (0.0, 0.3)]
+
+
 TRUE = [
     (0.0, 9.0, "a small red circle moves left and a blue star that turns green blinks"),
     (9.0, 20.0, "a ring grows, the camera pans left and the text 47 appears"),
@@ -233,6 +245,7 @@ def test_a_report_can_be_stopped_and_gone_on_with(tmp_path):
         "mIoU",
         *(f"R@1 IoU>={x}" for x in (0.3, 0.5, 0.7)),
     }
+    assert whole["span_calibration"]["count"] == whole["tables"]["spans"]["right"]["model"]["count"]
     assert json.loads(json.dumps(whole)) == whole
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from timevlm.agreement import interval_iou, overlap_seconds
-from timevlm.api import TimeVLM
+from timevlm.agreement import FOUND_IOU, interval_iou, overlap_seconds
+from timevlm.api import NUM_BEAMS, TimeVLM
 from timevlm.errors import InputError
 from timevlm.memory import VideoMemory
-from timevlm.results import Answer
+from timevlm.results import Answer, Span
 from timevlm.synth.captions import make_captions
 from timevlm.synth.grounding import make_grounding
 from timevlm.synth.questions import Question, make_questions
@@ -54,6 +54,7 @@ class EvaluationConfig:
     fps: float = 1.0
     per_family: int = 2
     queries: int = 4
+    num_beams: int = NUM_BEAMS
     blind: bool = True
     captions: bool = True
 
@@ -64,6 +65,8 @@ class EvaluationConfig:
                 f"{self.num_videos} videos with {self.per_family} questions a family and "
                 f"{self.queries} queries cannot be scored; give at least 1, 1 and 0"
             )
+        if self.num_beams < 1:
+            raise InputError(f"num_beams is {self.num_beams}; search with at least 1")
         if self.fps <= 0:
             raise InputError(f"fps {self.fps} must be above 0")
 
@@ -117,7 +120,7 @@ def evaluate(
 
 
 def report_rows(rows: Sequence[Row]) -> dict[str, Any]:
-    """Tables of rows, with all questions together as family "all", and the calibration."""
+    """Tables of rows, with all questions together as family "all", and the calibrations."""
     questions = [row for row in rows if row.table == "questions"]
     tables = tables_of(rows)
     if questions:
@@ -134,6 +137,9 @@ def report_rows(rows: Sequence[Row]) -> dict[str, Any]:
     if questions:
         confidences = [row.confidence for row in questions if row.confidence is not None]
         report["calibration"] = calibration(confidences, [row.model for row in questions])
+    if spans := [row for row in rows if row.table == "spans"]:
+        scores = [row.confidence for row in spans]
+        report["span_calibration"] = calibration(scores, [row.model for row in spans])
     return report
 
 
@@ -163,9 +169,11 @@ def score_video(
     for question in make_questions(spec, seed, per_family=config.per_family):
         rows += question_rows(vlm, question, (memory, empty), (seed, spec.duration_seconds))
     for query in make_grounding(spec, seed, limit=config.queries):
-        found = [(span.start, span.end) for span in vlm.ground(memory, query.text)]
+        found = vlm.ground(memory, query.text, num_beams=config.num_beams)
+        spans = [(span.start, span.end) for span in found]
         whole = [(0.0, spec.duration_seconds)]
-        rows += grounding_rows(seed, query.kind, (found, whole), query.spans)
+        rows += grounding_rows(seed, query.kind, (spans, whole), query.spans)
+        rows += span_rows(seed, query.kind, found, query.spans)
     if config.captions:
         rows += _caption_rows(vlm, spec, memory)
     return rows
@@ -242,6 +250,21 @@ def grounding_rows(
     return [
         Row(table="grounding", family=name, kind=kind, video=video, model=got, blind=whole)
         for name, (got, whole) in scores.items()
+    ]
+
+
+def span_rows(video: int, kind: str, found: Sequence[Span], truth: Sequence) -> list[Row]:
+    """Whether each span that was told is right, as its score says: one true span with FOUND_IOU."""
+    return [
+        Row(
+            table="spans",
+            family="right",
+            kind=kind,
+            video=video,
+            model=float(any(interval_iou([(s.start, s.end)], [t]) >= FOUND_IOU for t in truth)),
+            confidence=s.score,
+        )
+        for s in found
     ]
 
 
