@@ -211,20 +211,18 @@ def test_ground_gives_sorted_spans_inside_the_video(vlm, start, query):
 
 
 def test_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
-    def answers(*parts: tuple[str, float]) -> None:
-        ids, logs = [], []
-        for text, probability in parts:
-            tokens = vlm.processor.answer_ids(text)[:-1]
-            ids += tokens
-            logs += [math.log(probability)] * len(tokens)
-        written = ids, [*logs, math.log(0.01)]  # the end token's as well
-        monkeypatch.setattr(api, "generate_answer", lambda *args, **options: written)
+    def lines(*told: tuple[str, float]) -> None:
+        ids = [vlm.processor.answer_ids(text)[:-1] for text, _ in told]
+        written = [(line, len(line) * math.log(p)) for line, (_, p) in zip(ids, told, strict=True)]
+        monkeypatch.setattr(api, "write_lines", lambda *args, **options: written)
 
-    line = "<2.0s> - <3.0s> red"
-    answers(("<0.0s> - <1.0s> red", 0.8), ("\n<1.0s> - <2.0s> blue", 0.3), (f"\n{line}", 0.6))
+    last = ("<2.0s> - <3.0s> red", 0.6)
+    lines(("<0.0s> - <1.0s> red\n", 0.8), ("<1.0s> - <2.0s> blue\n", 0.3), last)
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8, 0.3, 0.6])
-    answers(("<0.0s> - <1.0s> red", 0.8), (f"\n{line}", 0.5))
+    lines(("<0.0s> - <1.0s> red\n", 0.8), ("<2.0s> - <3.0s> red\n", 0.6))  # cut off after it
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8])
+    with pytest.raises(InputError, match="num_beams is 0"):
+        vlm.caption(memory, num_beams=0)
 
 
 def test_spans_are_those_that_likely_answers_agree_on(vlm, memory, monkeypatch):
@@ -233,7 +231,7 @@ def test_spans_are_those_that_likely_answers_agree_on(vlm, memory, monkeypatch):
         ("<3.0s> - <3.0s>", 0.25),
         ("<3.0s> - <3.0s>, <5.0s> - <5.0s>", 0.2),
     ]
-    answers = [(vlm.processor.answer_ids(text)[:-1], probability) for text, probability in told]
+    answers = [(vlm.processor.answer_ids(text), math.log(p)) for text, p in told]
     monkeypatch.setattr(api, "likely_answers", lambda *args: answers)
     (span,) = vlm.ground(memory, "red")
     assert (span.start, span.end) == (2.5, 3.5)  # one frame alone

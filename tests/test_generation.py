@@ -1,4 +1,4 @@
-"""Likelihood of candidates, and greedy writing under a grammar."""
+"""Likelihood of candidates, greedy writing, and beams under a grammar."""
 
 import math
 
@@ -9,38 +9,15 @@ import torch.nn.functional as F
 from tests.helpers import frames, tiny_vlm
 from timevlm.generation import (
     LEAST_SHARE,
-    GrammarLogits,
     candidate_log_likelihoods,
     generate_answer,
     likely_answers,
     mean_probability,
-    part_probabilities,
     read_prompt,
     score_candidates,
+    write_lines,
 )
-from timevlm.tasks.grammar import AllowedTokens
-
-END = 0
-
-
-class Alternating:
-    """Allows 7, then 9, then the end; a state is the number of tokens so far."""
-
-    steps = ((7,), (9, 11), (END,))
-
-    def start(self) -> int:
-        return 0
-
-    def allowed(self, state: int) -> AllowedTokens:
-        return AllowedTokens(self.steps[state])
-
-    def advance(self, state: int, token_id: int) -> int:
-        if token_id not in self.steps[state]:
-            raise ValueError(f"{token_id} at {state}")
-        return state + 1
-
-    def finished(self, state: int) -> bool:
-        return state == len(self.steps)
+from timevlm.tasks.grammar import CaptionLimits, LineGrammar
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +74,7 @@ def test_only_what_would_be_written_is_the_greedy_answer(asked):
     assert found[0][0] == pytest.approx(sum(log_probabilities), abs=1e-4)
 
 
-def write(asked, count: int, end: int = -1, grammar: object = None) -> tuple[list, list]:
+def write(asked, count: int, end: int = -1) -> tuple[list, list]:
     vlm, ids, prompt, _ = asked
     return generate_answer(
         vlm.model,
@@ -106,7 +83,6 @@ def write(asked, count: int, end: int = -1, grammar: object = None) -> tuple[lis
         end_token_id=end,
         pad_token_id=0,
         max_new_tokens=count,
-        grammar=grammar,
     )
 
 
@@ -120,15 +96,18 @@ def test_writing_stops_at_the_end_token_and_does_not_return_it(asked):
     assert len(log_probabilities) == stop + 1  # the end token's probability counts
 
 
-@torch.inference_mode()
-def test_a_grammar_is_obeyed_and_probabilities_are_those_it_leaves(asked):
+def log_probability_of(asked, grammar, answer: list[int]) -> float:
+    """That of an answer whose every token the grammar allows, read one by one."""
     vlm, _, prompt, _ = asked
-    written, log_probabilities = write(asked, count=10, end=END, grammar=Alternating())
-    assert written in ([7, 9], [7, 11])
-    assert log_probabilities[0] == log_probabilities[2] == 0.0  # there was no other choice
-    out = vlm.model(input_ids=torch.tensor([[7]]), state=prompt.state)
-    pair = F.log_softmax(out.logits[0, -1, [9, 11]], dim=-1)
-    assert log_probabilities[1] == pytest.approx(float(pair.max()), abs=1e-5)
+    place, state, logits, total = grammar.start(), prompt.state, prompt.logits[:, -1], 0.0
+    for token in answer:
+        allowed = list(grammar.allowed(place).ids)
+        total += float(F.log_softmax(logits[0, allowed], dim=-1)[allowed.index(token)])
+        place = grammar.advance(place, token)
+        out = vlm.model(input_ids=torch.tensor([[token]]), state=state)
+        state, logits = out.state, out.logits[:, -1]
+    assert grammar.finished(place)
+    return total
 
 
 @torch.inference_mode()
@@ -136,62 +115,57 @@ def test_a_grammar_is_obeyed_and_probabilities_are_those_it_leaves(asked):
 def test_beams_find_the_likeliest_of_all_answers(asked, num_beams):
     vlm, _, prompt, memory = asked
     texts = [f"<{a}.0s> - <{b}.0s>" for a in range(4) for b in range(a, 4)]
-    ids = [vlm.processor.answer_ids(text) for text in texts]
     grammar = vlm.processor.span_grammar(memory.frame_seconds.tolist(), max_spans=1)
-    probability = {}
-    for answer in ids:
-        place, state, logits, total = grammar.start(), prompt.state, prompt.logits[:, -1], 0.0
-        for token in answer:
-            allowed = list(grammar.allowed(place).ids)
-            total += float(F.log_softmax(logits[0, allowed], dim=-1)[allowed.index(token)])
-            place = grammar.advance(place, token)
-            out = vlm.model(input_ids=torch.tensor([[token]]), state=state)
-            state, logits = out.state, out.logits[:, -1]
-        probability[tuple(answer[:-1])] = math.exp(total)
-    assert math.fsum(probability.values()) == pytest.approx(1.0, abs=1e-5)
+    answers = [tuple(vlm.processor.answer_ids(text)) for text in texts]
+    expected = {answer: log_probability_of(asked, grammar, answer) for answer in answers}
+    assert math.fsum(map(math.exp, expected.values())) == pytest.approx(1.0, abs=1e-5)
     found = likely_answers(vlm.model, prompt, grammar, num_beams)
     values = [value for _, value in found]
     assert values == sorted(values, reverse=True)
-    assert values == pytest.approx([probability[tuple(answer)] for answer, _ in found], abs=1e-6)
+    assert values == pytest.approx([expected[tuple(ids)] for ids, _ in found], abs=1e-5)
     if num_beams == 400:
-        least = LEAST_SHARE * max(probability.values())
-        assert len(found) == sum(value >= least for value in probability.values())
+        least = max(expected.values()) + math.log(LEAST_SHARE)
+        assert len(found) == sum(value >= least for value in expected.values())
     else:
         assert len(found) <= num_beams
 
 
 @torch.inference_mode()
-def test_one_beam_writes_greedily(asked):
+def test_one_beam_takes_the_likeliest_token_that_is_allowed(asked):
     vlm, _, prompt, memory = asked
     grammar = vlm.processor.span_grammar(memory.frame_seconds.tolist(), max_spans=3)
-    end = vlm.processor.end_token_id
-    written, log_probabilities = write(asked, count=60, end=end, grammar=grammar)
-    ((ids, probability),) = likely_answers(vlm.model, prompt, grammar, 1)
-    assert ids == written
-    assert probability == pytest.approx(math.exp(sum(log_probabilities)), rel=1e-4)
+    ((ids, log_probability),) = likely_answers(vlm.model, prompt, grammar, 1)
+    assert log_probability == pytest.approx(log_probability_of(asked, grammar, ids), abs=1e-4)
+    place, out = grammar.start(), prompt
+    for token in ids:
+        allowed = list(grammar.allowed(place).ids)
+        assert token == allowed[int(out.logits[0, -1, allowed].argmax())]
+        place = grammar.advance(place, token)
+        out = vlm.model(input_ids=torch.tensor([[token]]), state=out.state)
 
 
-def test_grammar_masks_all_but_the_allowed_and_nothing_when_done():
-    processor = GrammarLogits(Alternating(), prompt_length=2)
-    scores = torch.arange(15.0)[None]
-    ids = [3, 3]
-    for step in ((7,), (9, 11), (END,)):
-        masked = processor(torch.tensor([ids]), scores)
-        assert torch.isfinite(masked[0]).nonzero().flatten().tolist() == sorted(step)
-        assert torch.equal(masked[0, list(step)], scores[0, list(step)])
-        ids.append(step[0])
-    assert torch.equal(processor(torch.tensor([ids]), scores), scores)
+@torch.inference_mode()
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_lines_are_the_likeliest_after_those_before(asked, num_beams):
+    vlm, _, prompt, memory = asked
+    limits = CaptionLimits(max_lines=3, max_words=2, max_word_tokens=2)
+    grammar = vlm.processor.caption_grammar(memory.frame_seconds.tolist(), limits=limits)
+    settings = {"num_beams": num_beams, "max_tokens": 100}
+    lines = write_lines(vlm.model, prompt, grammar, **settings)
+    place, out = grammar.start(), prompt
+    for ids, log_probability in lines:
+        line = LineGrammar(grammar, place)
+        found = likely_answers(vlm.model, out, line, num_beams)
+        assert (ids, pytest.approx(log_probability, abs=1e-5)) == found[0]
+        for token in ids:
+            place = grammar.advance(place, token)
+            out = vlm.model(input_ids=torch.tensor([[token]]), state=out.state)
+    assert grammar.finished(place)
+    cut = write_lines(vlm.model, prompt, grammar, num_beams=num_beams, max_tokens=1)
+    assert [ids for ids, _ in cut] == [ids for ids, _ in lines[:1]]
 
 
 def test_mean_probability_is_the_geometric_mean():
     assert mean_probability([math.log(0.5), math.log(0.125)]) == pytest.approx(0.25)
     assert mean_probability([0.0]) == 1.0
     assert mean_probability([]) == 0.0
-
-
-def test_parts_of_an_answer_have_probabilities_of_their_own():
-    logs = [math.log(p) for p in (0.5, 0.125, 0.9, 1.0, 0.9, 0.1)]
-    parts = part_probabilities([4, 5, 7, 8, 6], logs, [7, 8])  # the end token's is left out
-    assert parts == pytest.approx([0.25, 0.81 ** (1 / 3)])
-    assert part_probabilities([4, 5, 6], logs[:3], [7]) == [mean_probability(logs[:3])]
-    assert part_probabilities([7, 5], logs[:2], [7]) == [mean_probability(logs[:2])]

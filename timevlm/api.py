@@ -18,15 +18,16 @@ from timevlm.agreement import most_agreed
 from timevlm.chat import ChatSession
 from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
-from timevlm.evidence import evidence_spans, told_interval
+from timevlm.evidence import evidence_spans
 from timevlm.generation import (
+    check_beams,
     generate_answer,
     likely_answers,
     mean_probability,
-    part_probabilities,
     read_prompt,
     score_candidates,
     set_seed,
+    write_lines,
 )
 from timevlm.llm.ssd import choose_backend
 from timevlm.loading import load_model, resolve_device, resolve_dtype
@@ -34,7 +35,7 @@ from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.processing import TimeVLMProcessor
 from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
-from timevlm.tasks.captioning import CAPTION_PROMPT, LINE_SEPARATOR, merge_repeats, parse_captions
+from timevlm.tasks.captioning import CAPTION_PROMPT, merge_repeats, parse_captions
 from timevlm.tasks.confidence import question_trust
 from timevlm.tasks.grounding import NOT_IN_VIDEO, grounding_prompt, merge_spans, parse_spans
 from timevlm.tasks.qa import (
@@ -58,6 +59,7 @@ MEMORY_SUFFIX = ".tvm"
 MAX_ANSWER_TOKENS = 48
 MAX_SPANS = 8
 NUM_BEAMS = 32
+NUM_CAPTION_BEAMS = 16
 MAX_CAPTION_TOKENS = 2048
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
@@ -422,8 +424,7 @@ class TimeVLM:
         unless the model was taught to miss things (`grounds_absence`) and would rather say that the
         query is not in the video than anything else. Raises `InputError`.
         """
-        if num_beams < 1:
-            raise InputError(f"num_beams is {num_beams}; search with at least 1")
+        check_beams(num_beams)
         text = grounding_prompt(self.processor.familiar(query))
         memory = self.remember(video)
         frames = memory.frame_seconds.tolist()
@@ -433,8 +434,8 @@ class TimeVLM:
             return []
         grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
         answers = [
-            (self._told_spans(ids, memory), probability)
-            for ids, probability in likely_answers(self.model, prompt, grammar, num_beams)
+            (self._told_spans(ids, memory), math.exp(log_probability))
+            for ids, log_probability in likely_answers(self.model, prompt, grammar, num_beams)
         ]
         trust = question_trust(len(self.unknown_words(query)))
         return [Span(start=s, end=e, score=p * trust) for s, e, p in most_agreed(answers)]
@@ -442,7 +443,7 @@ class TimeVLM:
     def _told_spans(self, ids: Sequence[int], memory: VideoMemory) -> list[tuple[float, float]]:
         """The seconds that an answer tells, spans that touch made one."""
         told = parse_spans(self.processor.decode(ids))
-        return merge_spans(self._interval(start, end, memory) for start, end in told)
+        return merge_spans(memory.told_interval(start, end) for start, end in told)
 
     def _says_absent(self, prompt: TimeVLMOutput) -> bool:
         """Whether "not in the video" has more probability than all other answers together."""
@@ -451,44 +452,37 @@ class TimeVLM:
         return math.exp(log_probability) > 0.5
 
     @torch.inference_mode()
-    def caption(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> list[Caption]:
+    def caption(
+        self,
+        video: VideoMemory | str | Path | Iterable[FrameBatch],
+        *,
+        num_beams: int = NUM_CAPTION_BEAMS,
+    ) -> list[Caption]:
         """Dense captions in time order, each with the interval that it describes, none twice.
 
-        A score is the mean probability of what tells the interval and the words.
+        Each is the likeliest that `num_beams` find after those before it; 1 writes greedily. A
+        score is the mean probability of what tells the interval and the words. Raises `InputError`.
         """
+        check_beams(num_beams)
         memory = self.remember(video)
-        frames = memory.frame_seconds.tolist()
-        prompt_ids = self.processor.prompt_ids(CAPTION_PROMPT)
-        ids, log_probabilities = generate_answer(
+        lines = write_lines(
             self.model,
-            prompt_ids,
-            read_prompt(self.model, memory.state, prompt_ids),
-            end_token_id=self.processor.end_token_id,
-            pad_token_id=self.processor.pad_token_id,
-            max_new_tokens=MAX_CAPTION_TOKENS,
-            grammar=self.processor.caption_grammar(frames),
+            read_prompt(self.model, memory.state, self.processor.prompt_ids(CAPTION_PROMPT)),
+            self.processor.caption_grammar(memory.frame_seconds.tolist()),
+            num_beams=num_beams,
+            max_tokens=MAX_CAPTION_TOKENS,
         )
-        text = self.processor.decode(ids)
-        if len(log_probabilities) == MAX_CAPTION_TOKENS:  # cut off: drop the line begun last
-            text = text.rpartition(LINE_SEPARATOR)[0]
-        told = parse_captions(text) if text else []
-        scores = part_probabilities(ids, log_probabilities, self.processor.line_separator_ids())
+        told = parse_captions("".join(self.processor.decode(ids) for ids, _ in lines).rstrip())
         # Lines that say the same are one from the first of them on, and no two begin together.
-        score_from = {start: score for (start, _, _), score in zip(told, scores, strict=False)}
+        score_from = {
+            start: math.exp(log_probability / len(ids))
+            for (start, _, _), (ids, log_probability) in zip(told, lines, strict=True)
+        }
         captions = []
         for start, end, text in merge_repeats(told):
-            first, last = self._interval(start, end, memory)
+            first, last = memory.told_interval(start, end)
             captions.append(Caption(start=first, end=last, text=text, score=score_from[start]))
         return captions
-
-    def _interval(
-        self, start_seconds: float, end_seconds: float, memory: VideoMemory
-    ) -> tuple[float, float]:
-        """Exact seconds of a span written with rounded timestamps of its first and last frame."""
-        frames = memory.frame_seconds
-        first = int((frames - start_seconds).abs().argmin())
-        last = max(first, int((frames - end_seconds).abs().argmin()))
-        return told_interval(first, last, frames.tolist(), memory.end_seconds)
 
     def chat(self, video: VideoMemory | str | Path | Iterable[FrameBatch]) -> ChatSession:
         """A conversation about one video."""

@@ -3,19 +3,23 @@
 import heapq
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
 
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
-from timevlm.tasks.grammar import AllowedTokens
+from timevlm.tasks.grammar import AllowedTokens, CaptionGrammar, LineGrammar
 
 LEAST_SHARE = 1e-3  # of the best answer's probability: answers below it change nothing
+
+
+def check_beams(num_beams: int) -> None:
+    """Raises `InputError` for a number of beams that cannot be searched with."""
+    if num_beams < 1:
+        raise InputError(f"num_beams is {num_beams}; search with at least 1")
 
 
 def set_seed(seed: int) -> None:
@@ -39,29 +43,6 @@ class Grammar(Protocol):
 
     def finished(self, state: object) -> bool:
         """Whether the answer is complete."""
-
-
-class GrammarLogits(LogitsProcessor):
-    """Forbids every token that the grammar does not allow. One answer at a time."""
-
-    def __init__(self, grammar: Grammar, prompt_length: int) -> None:
-        self.grammar = grammar
-        self.prompt_length = prompt_length
-        self._state = grammar.start()
-        self._consumed = 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (1, V) with -inf where a token is not allowed after `input_ids (1, L)`."""
-        written = input_ids[0, self.prompt_length :].tolist()
-        for token_id in written[self._consumed :]:
-            self._state = self.grammar.advance(self._state, token_id)
-        self._consumed = len(written)
-        if self.grammar.finished(self._state):
-            return scores
-        allowed = torch.tensor(self.grammar.allowed(self._state).ids, device=scores.device)
-        masked = torch.full_like(scores, -torch.inf)
-        masked[:, allowed] = scores[:, allowed]
-        return masked
 
 
 def read_prompt(
@@ -114,21 +95,16 @@ def generate_answer(
     end_token_id: int,
     pad_token_id: int,
     max_new_tokens: int,
-    grammar: Grammar | None = None,
 ) -> tuple[list[int], list[float]]:
     """Greedy answer ids without the end token, and the log-probability of every token written.
 
-    Probabilities are those after the grammar, among allowed tokens; the end token's is included.
+    The end token's is included.
     """
     ids = torch.tensor([list(prompt_ids)], device=model.device)
-    processors = LogitsProcessorList()
-    if grammar is not None:
-        processors.append(GrammarLogits(grammar, ids.shape[1]))
     out = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         prompt_output=prompt,
-        logits_processor=processors,
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=end_token_id,
@@ -158,11 +134,11 @@ class _Beam(NamedTuple):
 def likely_answers(
     model: TimeVLMForConditionalGeneration, prompt: TimeVLMOutput, grammar: Grammar, num_beams: int
 ) -> list[tuple[list[int], float]]:
-    """Ids and probability of the likeliest whole answers, at most `num_beams`, best first.
+    """Ids and log-probability of the likeliest whole answers, at most `num_beams`, best first.
 
     Found by a beam search that gives nothing for length. Probabilities are those after the grammar,
     among allowed tokens; answers with less than LEAST_SHARE of the best one's are left out. The
-    token that ends an answer is not among its ids. Beams share what was read of the video.
+    token that ends an answer is its last. Beams share what was read of the video.
     """
     beams, live = [], [_Beam(0.0, (), grammar.start(), 0)]
     state, logits = prompt.state, prompt.logits[:, -1]
@@ -174,7 +150,7 @@ def likely_answers(
         beams = [beam for beam in beams if beam.log_probability >= least]
         live = [beam for beam in beams if not grammar.finished(beam.place)]
         if not live:
-            return [(list(beam.ids[:-1]), math.exp(beam.log_probability)) for beam in beams]
+            return [(list(beam.ids), beam.log_probability) for beam in beams]
         if state.batch_size == 1:
             state = state.shared_by(len(live))
         else:
@@ -182,6 +158,31 @@ def likely_answers(
         last = torch.tensor([beam.ids[-1:] for beam in live], device=logits.device)
         out = model(input_ids=last, state=state)
         state, logits = out.state, out.logits[:, -1]
+
+
+def write_lines(
+    model: TimeVLMForConditionalGeneration,
+    prompt: TimeVLMOutput,
+    grammar: CaptionGrammar,
+    *,
+    num_beams: int,
+    max_tokens: int,
+) -> list[tuple[list[int], float]]:
+    """Ids and log-probability of every line of an answer, each the likeliest after those before it.
+
+    A line's last token is the one that ends it. No line is begun after `max_tokens`.
+    """
+    lines, place = [], grammar.start()
+    while sum(len(ids) for ids, _ in lines) < max_tokens:
+        line = LineGrammar(grammar, place)
+        ids, log_probability = likely_answers(model, prompt, line, num_beams)[0]
+        lines.append((ids, log_probability))
+        for token in ids:
+            place = grammar.advance(place, token)
+        if grammar.finished(place):
+            break
+        prompt = model(input_ids=torch.tensor([ids], device=model.device), state=prompt.state)
+    return lines
 
 
 def _grown(live: Sequence[_Beam], logits: Tensor, grammar: Grammar, num_beams: int) -> list[_Beam]:
@@ -206,23 +207,3 @@ def mean_probability(log_probabilities: Sequence[float]) -> float:
     if not log_probabilities:
         return 0.0
     return math.exp(sum(log_probabilities) / len(log_probabilities))
-
-
-def part_probabilities(
-    ids: Sequence[int], log_probabilities: Sequence[float], separator_ids: Sequence[int]
-) -> list[float]:
-    """`mean_probability` of every part of an answer that `separator_ids` divide, in order.
-
-    A separator counts for the part that it begins, because it says that there is one. What
-    `log_probabilities` has beyond the ids, the end token's, counts for none.
-    """
-    size = len(separator_ids)
-    breaks = [
-        place
-        for place in range(1, len(ids) - size + 1)
-        if list(ids[place : place + size]) == list(separator_ids)
-    ]
-    return [
-        mean_probability(log_probabilities[start:end])
-        for start, end in pairwise([0, *breaks, len(ids)])
-    ]

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from timevlm.errors import InputError, MemoryFileError, VideoError
+from timevlm.evidence import told_interval
 from timevlm.llm.config import HybridConfig
 from timevlm.llm.state import HybridState, fits_config, state_from_tensors, state_tensors
 from timevlm.llm.transv import arriving_counts, kept_counts, uniform_mask
@@ -72,6 +73,13 @@ class VideoMemory:
     def end_seconds(self) -> float:
         """Where the watched part ends: no answer lies beyond."""
         return self.video_end
+
+    def told_interval(self, start_seconds: float, end_seconds: float) -> tuple[float, float]:
+        """Exact seconds of a span told by rounded timestamps of its first and last frame."""
+        frames = self.frame_seconds
+        first = int((frames - start_seconds).abs().argmin())
+        last = max(first, int((frames - end_seconds).abs().argmin()))
+        return told_interval(first, last, frames.tolist(), self.end_seconds)
 
     @property
     def nbytes(self) -> int:

@@ -186,14 +186,6 @@ class TimeVLMProcessor(ProcessorMixin):
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
-    def span_separator_ids(self) -> list[int]:
-        """Ids of what stands between two spans of an answer."""
-        return self._separator_ids(SPAN_SEPARATOR)
-
-    def line_separator_ids(self) -> list[int]:
-        """Ids of what stands between two captions."""
-        return self._plain(LINE_SEPARATOR)
-
     def span_grammar(self, seconds: Iterable[float], *, max_spans: int) -> SpanGrammar:
         """The grammar of grounding answers about frames at `seconds`, in time order.
 
@@ -202,7 +194,7 @@ class TimeVLMProcessor(ProcessorMixin):
         return SpanGrammar(
             self.timestamp_ids(seconds),
             dash=self._separator_ids(RANGE_SEPARATOR),
-            comma=self.span_separator_ids(),
+            comma=self._separator_ids(SPAN_SEPARATOR),
             end_id=self.end_token_id,
             max_spans=max_spans,
         )
@@ -214,7 +206,7 @@ class TimeVLMProcessor(ProcessorMixin):
 
         Raises InputError for times without a timestamp, ValueError without times.
         """
-        (newline_id,) = self.line_separator_ids()
+        (newline_id,) = self._plain(LINE_SEPARATOR)
         return CaptionGrammar(
             self.timestamp_ids(seconds),
             dash=self._separator_ids(RANGE_SEPARATOR),

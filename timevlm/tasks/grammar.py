@@ -360,6 +360,23 @@ class CaptionGrammar:
         return AllowedTokens(tuple(sorted(ids)))
 
 
+class LineGrammar:
+    """One line of captions, from a state of their grammar at which a line begins."""
+
+    def __init__(self, captions: CaptionGrammar, place: CaptionState) -> None:
+        self._place = place
+        self.allowed = captions.allowed
+        self.advance = captions.advance
+
+    def start(self) -> CaptionState:
+        """The state before the line."""
+        return self._place
+
+    def finished(self, state: CaptionState) -> bool:
+        """Whether the next line is begun, or the answer is over."""
+        return state.phase == "finished" or state.num_lines > self._place.num_lines
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionLimits:
     """How much `CaptionGrammar` lets a model write."""

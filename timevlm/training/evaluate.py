@@ -17,6 +17,7 @@ import torch
 from timevlm.agreement import FOUND_IOU, interval_iou, overlap_seconds
 from timevlm.api import NUM_BEAMS, TimeVLM
 from timevlm.errors import InputError
+from timevlm.generation import check_beams
 from timevlm.memory import VideoMemory
 from timevlm.results import Answer, Span
 from timevlm.synth.captions import make_captions
@@ -65,8 +66,7 @@ class EvaluationConfig:
                 f"{self.num_videos} videos with {self.per_family} questions a family and "
                 f"{self.queries} queries cannot be scored; give at least 1, 1 and 0"
             )
-        if self.num_beams < 1:
-            raise InputError(f"num_beams is {self.num_beams}; search with at least 1")
+        check_beams(self.num_beams)
         if self.fps <= 0:
             raise InputError(f"fps {self.fps} must be above 0")
 
