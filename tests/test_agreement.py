@@ -2,7 +2,13 @@
 
 import pytest
 
-from timevlm.agreement import interval_iou, most_agreed, overlap_seconds
+from timevlm.agreement import (
+    LikelyCaption,
+    interval_iou,
+    most_agreed,
+    most_agreed_caption,
+    overlap_seconds,
+)
 
 
 def spans_of(found: list[tuple[float, float, float]]) -> list[tuple[float, float]]:
@@ -45,3 +51,27 @@ def test_probabilities_need_not_add_up_to_one():
     answers = [([(0.0, 2.0)], 0.5), ([(0.0, 3.0)], 0.25), ([(7.0, 8.0)], 0.25)]
     small = [(spans, probability / 1000) for spans, probability in answers]
     assert most_agreed(small) == [(s, e, pytest.approx(p)) for s, e, p in most_agreed(answers)]
+
+
+def test_spans_that_last_no_time_agree_with_themselves():
+    assert most_agreed([([(0.0, 0.0)], 0.1)]) == [(0.0, 0.0, 1.0)]
+    assert most_agreed_caption([LikelyCaption((0.0, 0.0), ["a star"], 0.1)]) == (0, 1.0)
+
+
+def test_a_caption_tells_what_most_likely_ones_tell():
+    captions = [
+        LikelyCaption((0.0, 9.0), ["a red star"], 0.3),
+        LikelyCaption((0.0, 9.0), ["a blue star", "a ring"], 0.25),
+        LikelyCaption((0.0, 8.0), ["a blue star", "a circle"], 0.25),
+        LikelyCaption((5.0, 9.0), ["a blue star", "a ring"], 0.2),
+    ]
+    index, score = most_agreed_caption(captions)
+    assert index == 1
+    # Half of the third's items; the fourth says the same of less than half of the time.
+    assert score == pytest.approx(0.25 + 0.25 / 2)
+
+
+def test_items_count_as_often_as_they_are_told():
+    twice = LikelyCaption((0.0, 4.0), ["a ring", "a ring"], 0.5)
+    once = LikelyCaption((0.0, 4.0), ["a ring"], 0.5)
+    assert most_agreed_caption([twice, once]) == (0, pytest.approx(0.5 + 0.5 * 2 / 3))

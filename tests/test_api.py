@@ -17,7 +17,7 @@ from tests.helpers import (
     write_mp4,
 )
 from tests.video.synthesis import write_audio
-from timevlm import api
+from timevlm import api, generation
 from timevlm.api import AUDIO_IGNORED, TimeVLM
 from timevlm.choosing import ranked_confidences
 from timevlm.errors import ChoiceError, InputError, MemoryFileError, VideoError
@@ -210,10 +210,9 @@ def test_ground_gives_sorted_spans_inside_the_video(vlm, start, query):
     assert all(a.end < b.start for a, b in pairwise(spans))
 
 
-def test_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
+def test_captions_that_say_the_same_are_one(vlm, memory, monkeypatch):
     def lines(*told: tuple[str, float]) -> None:
-        ids = [vlm.processor.answer_ids(text)[:-1] for text, _ in told]
-        written = [(line, len(line) * math.log(p)) for line, (_, p) in zip(ids, told, strict=True)]
+        written = [(vlm.processor.answer_ids(text)[:-1], score) for text, score in told]
         monkeypatch.setattr(api, "write_lines", lambda *args, **options: written)
 
     last = ("<2.0s> - <3.0s> red", 0.6)
@@ -221,6 +220,22 @@ def test_captions_are_as_sure_as_what_tells_them(vlm, memory, monkeypatch):
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8, 0.3, 0.6])
     lines(("<0.0s> - <1.0s> red\n", 0.8), ("<2.0s> - <3.0s> red\n", 0.6))  # cut off after it
     assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8])
+
+
+def test_captions_are_those_that_likely_ones_agree_on(vlm, memory, monkeypatch):
+    told = [
+        ("<0.0s> - <1.0s> a star", 0.4),
+        ("<0.0s> - <3.0s> a circle and a ring", 0.3),
+        ("<0.0s> - <4.0s> a circle", 0.3),
+    ]
+    found = [(vlm.processor.answer_ids(text), math.log(p)) for text, p in told]
+    asked = []
+    monkeypatch.setattr(generation, "likely_answers", lambda *args: asked.append(args[3]) or found)
+    (caption,) = vlm.caption(memory)
+    assert (caption.start, caption.end, caption.text) == (0.0, 4.0, "a circle and a ring")
+    assert caption.score == pytest.approx(0.3 + 0.3 * 2 / 3)
+    vlm.caption(memory, num_beams=3)
+    assert asked == [api.NUM_CAPTION_BEAMS, 3]
     with pytest.raises(InputError, match="num_beams is 0"):
         vlm.caption(memory, num_beams=0)
 

@@ -1,13 +1,16 @@
-"""Spans of the least expected error: of a model's likely answers, what most of them agree with.
+"""Answers of the least expected error: of what is likely, what most of it agrees with.
 
 The likeliest text need not be the best answer. Where a model is unsure of a few ends, each text has
 little probability, and the first of them may tell a span that hardly any other does. So answers are
-compared as seconds of video, not as tokens: the best has the most overlap to be expected, if the
-truth is as likely to be each answer as the model says. After minimum Bayes risk decoding (Kumar and
-Byrne, HLT-NAACL 2004, section 2), with intersection over union as the gain.
+compared by what they say, not as tokens: the best has the most gain to be expected, if the truth is
+as likely to be each answer as the model says. After minimum Bayes risk decoding (Kumar and Byrne,
+HLT-NAACL 2004, section 2). The gain of spans is their intersection over union (IoU), and once more
+one where that is at least FOUND_IOU; that of a caption is its span's times the F1 of its items.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 Spans = Sequence[tuple[float, float]]
 
@@ -29,25 +32,69 @@ def interval_iou(first: Spans, second: Spans) -> float:
 def most_agreed(answers: Sequence[tuple[Spans, float]]) -> list[tuple[float, float, float]]:
     """The best of (spans, probability) answers, as (start, end, score) of its spans.
 
-    The best is that whose expected IoU, plus the chance that it is at least FOUND_IOU, is highest;
-    the first of equals. A span's score is the chance that it is right: the share of probability
-    of the answers that hold a span with an IoU of at least FOUND_IOU with it.
+    A span's score is the chance that it is right: the share of probability of the answers that hold
+    a span with an IoU of at least FOUND_IOU with it. The first of equals is the best.
     """
     total = sum(probability for _, probability in answers)
 
     def gain(spans: Spans) -> float:
-        ious = [interval_iou(spans, other) for other, _ in answers]
-        return sum(
-            p * (iou + (iou >= FOUND_IOU)) for iou, (_, p) in zip(ious, answers, strict=True)
-        )
+        return sum(probability * _gain(spans, other) for other, probability in answers)
 
     def score(span: tuple[float, float]) -> float:
         holding = [
             probability
             for spans, probability in answers
-            if any(interval_iou([span], [other]) >= FOUND_IOU for other in spans)
+            if any(_iou([span], [other]) >= FOUND_IOU for other in spans)
         ]
         return min(1.0, sum(holding) / total)
 
     best = max((spans for spans, _ in answers), key=gain)
     return [(start, end, score((start, end))) for start, end in best]
+
+
+class LikelyCaption(NamedTuple):
+    """What a caption of this probability tells: a span and the items that it lists."""
+
+    span: tuple[float, float]
+    items: Sequence[str]
+    probability: float
+
+
+def most_agreed_caption(captions: Sequence[LikelyCaption]) -> tuple[int, float]:
+    """Index of the best of captions, and its score.
+
+    The score is the F1 that its items are expected to have, nothing where less than FOUND_IOU of
+    the span is right. The first of equals is the best.
+    """
+    total = sum(caption.probability for caption in captions)
+
+    def gain(caption: LikelyCaption) -> float:
+        return sum(
+            other.probability
+            * _gain([caption.span], [other.span])
+            * _items_f1(caption.items, other.items)
+            for other in captions
+        )
+
+    best = max(captions, key=gain)
+    right = [
+        other.probability * _items_f1(best.items, other.items)
+        for other in captions
+        if _iou([best.span], [other.span]) >= FOUND_IOU
+    ]
+    return captions.index(best), min(1.0, sum(right) / total)
+
+
+def _gain(first: Spans, second: Spans) -> float:
+    iou = _iou(first, second)
+    return iou + (iou >= FOUND_IOU)
+
+
+def _iou(first: Spans, second: Spans) -> float:
+    # A video of one frame may last no time: what tells the same still agrees.
+    return 1.0 if first == second else interval_iou(first, second)
+
+
+def _items_f1(first: Sequence[str], second: Sequence[str]) -> float:
+    shared = (Counter(first) & Counter(second)).total()
+    return 2 * shared / (len(first) + len(second))

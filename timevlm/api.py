@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from timevlm.agreement import most_agreed
+from timevlm.agreement import LikelyCaption, most_agreed, most_agreed_caption
 from timevlm.chat import ChatSession
 from timevlm.choosing import choice_log_likelihoods, ranked_confidences
 from timevlm.errors import InputError
@@ -35,7 +35,7 @@ from timevlm.memory import MemoryBuilder, VideoMemory, model_fingerprint
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.processing import TimeVLMProcessor
 from timevlm.results import Answer, AnswerScore, Caption, Span, Timings
-from timevlm.tasks.captioning import CAPTION_PROMPT, merge_repeats, parse_captions
+from timevlm.tasks.captioning import CAPTION_PROMPT, listed_items, merge_repeats, parse_captions
 from timevlm.tasks.confidence import question_trust
 from timevlm.tasks.grounding import NOT_IN_VIDEO, grounding_prompt, merge_spans, parse_spans
 from timevlm.tasks.qa import (
@@ -460,24 +460,32 @@ class TimeVLM:
     ) -> list[Caption]:
         """Dense captions in time order, each with the interval that it describes, none twice.
 
-        Each is the likeliest that `num_beams` find after those before it; 1 writes greedily. A
-        score is the mean probability of what tells the interval and the words. Raises `InputError`.
+        Of the `num_beams` likeliest after those before it, each is the one that agrees best with
+        the others (`most_agreed_caption`); 1 writes greedily, and can then not tell how sure it is.
+        A score is the share of its items that is expected to be right. Raises `InputError`.
         """
         check_beams(num_beams)
         memory = self.remember(video)
+
+        def choose(found: Sequence[tuple[list[int], float]]) -> tuple[int, float]:
+            likely = []
+            for ids, log_probability in found:
+                ((start, end, text),) = parse_captions(self.processor.decode(ids).rstrip())
+                span, items = memory.told_interval(start, end), listed_items(text)
+                likely.append(LikelyCaption(span, items, math.exp(log_probability)))
+            return most_agreed_caption(likely)
+
         lines = write_lines(
             self.model,
             read_prompt(self.model, memory.state, self.processor.prompt_ids(CAPTION_PROMPT)),
             self.processor.caption_grammar(memory.frame_seconds.tolist()),
+            choose,
             num_beams=num_beams,
             max_tokens=MAX_CAPTION_TOKENS,
         )
         told = parse_captions("".join(self.processor.decode(ids) for ids, _ in lines).rstrip())
         # Lines that say the same are one from the first of them on, and no two begin together.
-        score_from = {
-            start: math.exp(log_probability / len(ids))
-            for (start, _, _), (ids, log_probability) in zip(told, lines, strict=True)
-        }
+        score_from = {start: score for (start, _, _), (_, score) in zip(told, lines, strict=True)}
         captions = []
         for start, end, text in merge_repeats(told):
             first, last = memory.told_interval(start, end)

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -164,19 +164,22 @@ def write_lines(
     model: TimeVLMForConditionalGeneration,
     prompt: TimeVLMOutput,
     grammar: CaptionGrammar,
+    choose: Callable[[Sequence[tuple[list[int], float]]], tuple[int, float]],
     *,
     num_beams: int,
     max_tokens: int,
 ) -> list[tuple[list[int], float]]:
-    """Ids and log-probability of every line of an answer, each the likeliest after those before it.
+    """Ids and score of every line of an answer, chosen of those that are likely after the last one.
 
-    A line's last token is the one that ends it. No line is begun after `max_tokens`.
+    choose gives the index and the score of the best of `likely_answers`. A line's last token is the
+    one that ends it. No line is begun after `max_tokens`.
     """
     lines, place = [], grammar.start()
     while sum(len(ids) for ids, _ in lines) < max_tokens:
-        line = LineGrammar(grammar, place)
-        ids, log_probability = likely_answers(model, prompt, line, num_beams)[0]
-        lines.append((ids, log_probability))
+        found = likely_answers(model, prompt, LineGrammar(grammar, place), num_beams)
+        best, score = choose(found)
+        ids, _ = found[best]
+        lines.append((ids, score))
         for token in ids:
             place = grammar.advance(place, token)
         if grammar.finished(place):

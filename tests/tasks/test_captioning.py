@@ -6,6 +6,7 @@ from timevlm.tasks.captioning import (
     format_captions,
     goes_forward,
     list_once,
+    listed_items,
     merge_repeats,
     parse_captions,
 )
@@ -22,6 +23,16 @@ def random_captions(rng):
         (start / 10, end / 10, " ".join(rng.choices(WORDS, k=rng.randrange(1, 8))))
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def test_a_list_is_taken_apart():
+    assert listed_items("a star, a ring, and two circles and a dog") == [
+        "a star",
+        "a ring",
+        "two circles",
+        "a dog",
+    ]
+    assert listed_items("snow falls") == ["snow falls"]
 
 
 def test_format_by_example():

@@ -95,6 +95,11 @@ def list_once(text: str) -> str:
     return first + "".join(separator + item for separator, item in listed)
 
 
+def listed_items(text: str) -> list[str]:
+    """What a text lists: "a, b and c" lists three, a text without a list itself."""
+    return _SEPARATOR.split(text)[::2]
+
+
 def goes_forward(captions: Sequence[tuple[float, float, str]]) -> bool:
     """Whether starts and ends both rise from each caption to the next, in tenths of a second."""
     times = [(round_seconds(start), round_seconds(end)) for start, end, _ in captions]
