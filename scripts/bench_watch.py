@@ -29,6 +29,7 @@ POOL_VIDEOS = 4
 POOL_FRAMES = 16  # at most, of each video of the pool
 BATCH_FRAMES = 64
 QUESTION = "What color is the first shape?"
+QUERY = "A circle is visible."
 CHOICES = ("red", "blue", "green", "yellow")
 MEGABYTE = 10**6
 
@@ -118,10 +119,14 @@ def ask(path: str) -> dict:
         started = time.perf_counter()
         vlm.ask(memory, QUESTION)
         open_seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        vlm.ground(memory, QUERY)
+        ground_seconds = time.perf_counter() - started
     return {
         "load_seconds": load_seconds,
         "ask_choices_seconds": choice_seconds,
         "ask_open_seconds": open_seconds,
+        "ground_seconds": ground_seconds,
         "ask_peak_rss_mb": resident.peak / MEGABYTE,
     }
 
@@ -166,11 +171,11 @@ def show(rows: list[dict]) -> None:
         ],
     )
     names = ("memory_mb", "file_mb", "save_seconds", "load_seconds")
-    asked = ("ask_choices_seconds", "ask_open_seconds", "ask_peak_rss_mb")
+    asked = ("ask_choices_seconds", "ask_open_seconds", "ground_seconds", "ask_peak_rss_mb")
     titles = ("frames", "memory MB", "file MB", "save s", "load s")
     print_table(
         "the saved memory",
-        (*titles, f"ask, {len(CHOICES)} choices s", "ask, open s", "ask peak RSS MB"),
+        (*titles, f"ask, {len(CHOICES)} choices s", "ask, open s", "ground s", "ask peak RSS MB"),
         [[row["frames"], *[row[name] for name in (*names, *asked)]] for row in rows],
     )
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=float, default=1.0)
     parser.add_argument("--per-family", type=int, default=2, help="questions a video and family")
     parser.add_argument("--queries", type=int, default=4, help="grounding queries a video")
-    parser.add_argument("--beams", type=int, default=NUM_BEAMS, help="answers to a query compared")
+    parser.add_argument("--beams", type=int, default=NUM_BEAMS, help="likely answers compared")
     parser.add_argument("--no-blind", action="store_true", help="do not ask without the video")
     parser.add_argument("--no-captions", action="store_true", help="do not caption")
     parser.add_argument("--processes", type=int, default=default_processes())

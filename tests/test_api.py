@@ -235,7 +235,7 @@ def test_captions_are_those_that_likely_ones_agree_on(vlm, memory, monkeypatch):
     assert (caption.start, caption.end, caption.text) == (0.0, 4.0, "a circle and a ring")
     assert caption.score == pytest.approx(0.3 + 0.3 * 2 / 3)
     vlm.caption(memory, num_beams=3)
-    assert asked == [api.NUM_CAPTION_BEAMS, 3]
+    assert asked == [api.NUM_BEAMS, 3]
     with pytest.raises(InputError, match="num_beams is 0"):
         vlm.caption(memory, num_beams=0)
 

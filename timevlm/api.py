@@ -59,7 +59,6 @@ MEMORY_SUFFIX = ".tvm"
 MAX_ANSWER_TOKENS = 48
 MAX_SPANS = 8
 NUM_BEAMS = 32
-NUM_CAPTION_BEAMS = 16
 MAX_CAPTION_TOKENS = 2048
 # Reading 64 frames at a time keeps the vision tower busy and memory small.
 FRAMES_PER_BATCH = 64
@@ -456,7 +455,7 @@ class TimeVLM:
         self,
         video: VideoMemory | str | Path | Iterable[FrameBatch],
         *,
-        num_beams: int = NUM_CAPTION_BEAMS,
+        num_beams: int = NUM_BEAMS,
     ) -> list[Caption]:
         """Dense captions in time order, each with the interval that it describes, none twice.
 

@@ -24,7 +24,6 @@ from timevlm.synth.captions import make_captions
 from timevlm.synth.grounding import make_grounding
 from timevlm.synth.questions import Question, make_questions
 from timevlm.synth.render import render_frames
-from timevlm.synth.spec import VideoSpec
 from timevlm.synth.world import check_source, frame_seconds, sample_video
 from timevlm.training.evaluate_captions import caption_rows
 from timevlm.training.evaluate_scores import (
@@ -175,7 +174,9 @@ def score_video(
         rows += grounding_rows(seed, query.kind, (spans, whole), query.spans)
         rows += span_rows(seed, query.kind, found, query.spans)
     if config.captions:
-        rows += _caption_rows(vlm, spec, memory)
+        told = vlm.caption(memory, num_beams=config.num_beams)
+        captions = [(c.start, c.end, c.text) for c in told]
+        rows += caption_rows(spec.seed, captions, make_captions(spec))
     return rows
 
 
@@ -266,8 +267,3 @@ def span_rows(video: int, kind: str, found: Sequence[Span], truth: Sequence) -> 
         )
         for s in found
     ]
-
-
-def _caption_rows(vlm: TimeVLM, spec: VideoSpec, memory: VideoMemory) -> list[Row]:
-    told = [(c.start, c.end, c.text) for c in vlm.caption(memory)]
-    return caption_rows(spec.seed, told, make_captions(spec))
