@@ -59,6 +59,7 @@ def main() -> int:
             odd_rate_share=args.odd_rate_share,
             late_clock_share=args.late_clock_share,
             footage_share=args.footage_share,
+            eventful_share=args.eventful_share,
             frame_rates=tuple(args.frame_rates),
             first_seed=args.first_seed,
             kind_weights=None if args.focus is None else weak_kinds(args.focus),
@@ -182,6 +183,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         help="of the videos of level full, that look like film and have no objects",
+    )
+    parser.add_argument(
+        "--eventful-share",
+        type=float,
+        default=0.0,
+        help="of the other videos of level full, drawn for colours that turn and things that meet",
     )
     parser.add_argument(
         "--frame-rates",

@@ -76,6 +76,20 @@ def test_videos_grow_from_single_scenes_to_long_ones():
     assert curriculum_config(short, 0.7) == short
 
 
+def test_eventful_videos_have_more_colours_that_turn_and_pairs():
+    def num_events(share: float) -> list[int]:
+        config = BatchConfig(level="full", num_videos=40, eventful_share=share)
+        return [
+            sum(item.changes for item in scene.objects) + (scene.pair is not None)
+            for sample in sample_videos(config, 0)
+            for scene in sample.spec.scenes
+        ]
+
+    usual, eventful = num_events(0.0), num_events(1.0)
+    assert sum(eventful) / len(eventful) > 1.4 * sum(usual) / len(usual)
+    assert num_events(1.0) == eventful
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -85,6 +99,8 @@ def test_videos_grow_from_single_scenes_to_long_ones():
         {"single_scene_share": -0.1},
         {"odd_rate_share": 2},
         {"level": "full", "footage_share": -0.5},
+        {"level": "full", "eventful_share": 1.5},
+        {"eventful_share": 0.5},
         {"max_frames": 0},
         {"frame_rates": ()},
         {"frame_rates": (1.0, 0.0)},

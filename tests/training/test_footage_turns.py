@@ -87,7 +87,7 @@ def test_a_share_of_the_videos_of_a_batch_is_footage():
     config = BatchConfig(level="full", num_videos=40, footage_share=0.5)
     count = sum(isinstance(sample.spec, FootageVideo) for sample in sample_videos(config, 0))
     assert 10 <= count <= 30
-    with pytest.raises(InputError, match="footage is of level full"):
+    with pytest.raises(InputError, match="footage and eventful videos are of level full"):
         BatchConfig(footage_share=0.1)
 
 

@@ -18,6 +18,7 @@ from timevlm.errors import InputError
 from timevlm.model import IGNORE_INDEX
 from timevlm.processing import TimeVLMProcessor
 from timevlm.synth.full.footage import sample_footage
+from timevlm.synth.full.spec import FullVideo
 from timevlm.synth.long import MIN_SECONDS, sample_long_video
 from timevlm.synth.render import render_frames
 from timevlm.synth.spec import VideoSpec, crop_scenes
@@ -51,6 +52,7 @@ COMPARING_FAMILIES = frozenset({"order", "relation", "speed", "duration", "exist
 # Clocks begin at 100 to 40,000 s, every order of magnitude as often: times of every length are
 # told in short videos too, which give many more lessons a minute.
 _LATE_CLOCK_POWERS = (2.0, 4.6)
+_OTHER_SEEDS = 10**9  # far from those of any training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ class BatchConfig:
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
     footage_share: float = 0.0  # of level "full": videos that look like film, without objects
+    eventful_share: float = 0.0  # of its other videos: of three, that with most changes and pairs
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
     # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
     kind_weights: Mapping[str, float] | None = None
@@ -85,14 +88,17 @@ class BatchConfig:
                 f"{self.turns_per_video} questions make no batch; give at least 1 of each"
             )
         shares = ("long_share", "single_scene_share", "odd_rate_share", "late_clock_share")
-        for name in (*shares, "footage_share"):
+        for name in (*shares, "footage_share", "eventful_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
         for kind, weight in (self.kind_weights or {}).items():
             if weight <= 0:
                 raise InputError(f"weight {weight} of {kind} questions must be above 0")
-        if self.footage_share and self.level != "full":
-            raise InputError(f"footage is of level full, not {self.level}; set its share to 0")
+        if (self.footage_share or self.eventful_share) and self.level != "full":
+            raise InputError(
+                f"footage and eventful videos are of level full, not {self.level}; set their "
+                "shares to 0"
+            )
         if not self.frame_rates or min(self.frame_rates) <= 0:
             raise InputError(f"frame rates {list(self.frame_rates)} must be one or more above 0")
 
@@ -182,6 +188,10 @@ def _sample_frames(
         spec = sample_footage(seed, split)
     else:
         spec = sample_video(seed, split=split, level=config.level)
+        if config.eventful_share and rng.random() < config.eventful_share:
+            others = (seed + i * _OTHER_SEEDS for i in (1, 2))
+            drawn = [sample_video(other, split=split, level=config.level) for other in others]
+            spec = max([spec, *drawn], key=_num_events)
     max_scenes = config.max_scenes
     if config.single_scene_share and rng.random() < config.single_scene_share:
         max_scenes = 1
@@ -197,6 +207,12 @@ def _sample_frames(
         if len(seconds) <= config.max_frames:
             return spec, seconds
     return spec, frame_seconds(spec, config.max_frames / (spec.duration_seconds + 1.0))
+
+
+def _num_events(spec: FullVideo) -> int:
+    """How many objects turn another colour, and how many pairs meet: what videos have least of."""
+    turned = sum(item.changes for scene in spec.scenes for item in scene.objects)
+    return turned + sum(scene.pair is not None for scene in spec.scenes)
 
 
 def _odd_rate(config: BatchConfig, rng: random.Random) -> float | None:
