@@ -175,20 +175,18 @@ def show(rows: list[dict]) -> None:
         ],
     )
     names = ("memory_mb", "file_mb", "save_seconds", "load_seconds")
-    asked = ("ask_choices_seconds", "ask_open_seconds")
-    grounded = ("ground_greedily_seconds", "ground_seconds", "ask_peak_rss_mb")
-    titles = (
-        "frames",
-        "memory MB",
-        "file MB",
-        "save s",
-        "load s",
-        f"ask, {len(CHOICES)} choices s",
-    )
+    asked = {
+        "ask_choices_seconds": f"ask, {len(CHOICES)} choices s",
+        "ask_open_seconds": "ask, open s",
+        "ground_greedily_seconds": "ground, 1 beam s",
+        "ground_seconds": "ground s",
+        "ask_peak_rss_mb": "ask peak RSS MB",
+    }
+    titles = ("frames", "memory MB", "file MB", "save s", "load s")
     print_table(
         "the saved memory",
-        (*titles, "ask, open s", "ground, 1 beam s", "ground s", "ask peak RSS MB"),
-        [[row["frames"], *[row[name] for name in (*names, *asked, *grounded)]] for row in rows],
+        (*titles, *asked.values()),
+        [[row["frames"], *[row[name] for name in (*names, *asked)]] for row in rows],
     )
 
 

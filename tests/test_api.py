@@ -211,15 +211,10 @@ def test_ground_gives_sorted_spans_inside_the_video(vlm, start, query):
 
 
 def test_captions_that_say_the_same_are_one(vlm, memory, monkeypatch):
-    def lines(*told: tuple[str, float]) -> None:
-        written = [(vlm.processor.answer_ids(text)[:-1], score) for text, score in told]
-        monkeypatch.setattr(api, "write_lines", lambda *args, **options: written)
-
-    last = ("<2.0s> - <3.0s> red", 0.6)
-    lines(("<0.0s> - <1.0s> red\n", 0.8), ("<1.0s> - <2.0s> blue\n", 0.3), last)
-    assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8, 0.3, 0.6])
-    lines(("<0.0s> - <1.0s> red\n", 0.8), ("<2.0s> - <3.0s> red\n", 0.6))  # cut off after it
-    assert [caption.score for caption in vlm.caption(memory)] == pytest.approx([0.8])
+    lines = [((0.0, 1.0, "red"), 0.8), ((1.0, 2.0, "blue"), 0.3), ((2.0, 3.0, "red"), 0.6)]
+    for written, scores in ((lines, [0.8, 0.3, 0.6]), (lines[::2], [0.8])):
+        monkeypatch.setattr(api, "write_lines", lambda *args, told=written, **options: told)
+        assert [caption.score for caption in vlm.caption(memory)] == scores
 
 
 def test_captions_are_those_that_likely_ones_agree_on(vlm, memory, monkeypatch):

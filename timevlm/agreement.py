@@ -23,10 +23,13 @@ def overlap_seconds(first: Spans, second: Spans) -> float:
 
 
 def interval_iou(first: Spans, second: Spans) -> float:
-    """Length of the intersection over that of the union, of two sets of disjoint spans."""
+    """Length of the intersection over that of the union, of two sets of disjoint spans.
+
+    Spans that last no time, as in a video of one frame, have 1 with their equals.
+    """
     shared = overlap_seconds(first, second)
     union = sum(e - s for s, e in first) + sum(e - s for s, e in second) - shared
-    return shared / union if union > 0 else 0.0
+    return shared / union if union > 0 else float(bool(first) and list(first) == list(second))
 
 
 def most_agreed(answers: Sequence[tuple[Spans, float]]) -> list[tuple[float, float, float]]:
@@ -44,7 +47,7 @@ def most_agreed(answers: Sequence[tuple[Spans, float]]) -> list[tuple[float, flo
         holding = [
             probability
             for spans, probability in answers
-            if any(_iou([span], [other]) >= FOUND_IOU for other in spans)
+            if any(interval_iou([span], [other]) >= FOUND_IOU for other in spans)
         ]
         return min(1.0, sum(holding) / total)
 
@@ -80,19 +83,14 @@ def most_agreed_caption(captions: Sequence[LikelyCaption]) -> tuple[int, float]:
     right = [
         other.probability * _items_f1(best.items, other.items)
         for other in captions
-        if _iou([best.span], [other.span]) >= FOUND_IOU
+        if interval_iou([best.span], [other.span]) >= FOUND_IOU
     ]
     return captions.index(best), min(1.0, sum(right) / total)
 
 
 def _gain(first: Spans, second: Spans) -> float:
-    iou = _iou(first, second)
+    iou = interval_iou(first, second)
     return iou + (iou >= FOUND_IOU)
-
-
-def _iou(first: Spans, second: Spans) -> float:
-    # A video of one frame may last no time: what tells the same still agrees.
-    return 1.0 if first == second else interval_iou(first, second)
 
 
 def _items_f1(first: Sequence[str], second: Sequence[str]) -> float:

@@ -466,13 +466,14 @@ class TimeVLM:
         check_beams(num_beams)
         memory = self.remember(video)
 
-        def choose(found: Sequence[tuple[list[int], float]]) -> tuple[int, float]:
-            likely = []
-            for ids, log_probability in found:
-                ((start, end, text),) = parse_captions(self.processor.decode(ids).rstrip())
-                span, items = memory.told_interval(start, end), listed_items(text)
-                likely.append(LikelyCaption(span, items, math.exp(log_probability)))
-            return most_agreed_caption(likely)
+        def choose(found: Sequence[tuple[list[int], float]]) -> tuple[int, tuple]:
+            told = [parse_captions(self.processor.decode(ids).rstrip())[0] for ids, _ in found]
+            likely = [
+                LikelyCaption(memory.told_interval(s, e), listed_items(text), math.exp(log_p))
+                for (s, e, text), (_, log_p) in zip(told, found, strict=True)
+            ]
+            best, score = most_agreed_caption(likely)
+            return best, (told[best], score)
 
         lines = write_lines(
             self.model,
@@ -482,11 +483,10 @@ class TimeVLM:
             num_beams=num_beams,
             max_tokens=MAX_CAPTION_TOKENS,
         )
-        told = parse_captions("".join(self.processor.decode(ids) for ids, _ in lines).rstrip())
         # Lines that say the same are one from the first of them on, and no two begin together.
-        score_from = {start: score for (start, _, _), (_, score) in zip(told, lines, strict=True)}
+        score_from = {start: score for (start, _, _), score in lines}
         captions = []
-        for start, end, text in merge_repeats(told):
+        for start, end, text in merge_repeats([told for told, _ in lines]):
             first, last = memory.told_interval(start, end)
             captions.append(Caption(start=first, end=last, text=text, score=score_from[start]))
         return captions

@@ -2,8 +2,9 @@
 
 import heapq
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from torch import Tensor
 from timevlm.errors import InputError
 from timevlm.model import TimeVLMForConditionalGeneration, TimeVLMOutput
 from timevlm.tasks.grammar import AllowedTokens, CaptionGrammar, LineGrammar
+
+Line = TypeVar("Line")
 
 LEAST_SHARE = 1e-3  # of the best answer's probability: answers below it change nothing
 
@@ -164,22 +167,23 @@ def write_lines(
     model: TimeVLMForConditionalGeneration,
     prompt: TimeVLMOutput,
     grammar: CaptionGrammar,
-    choose: Callable[[Sequence[tuple[list[int], float]]], tuple[int, float]],
+    choose: Callable[[Sequence[tuple[list[int], float]]], tuple[int, Line]],
     *,
     num_beams: int,
     max_tokens: int,
-) -> list[tuple[list[int], float]]:
-    """Ids and score of every line of an answer, chosen of those that are likely after the last one.
+) -> list[Line]:
+    """Every line of an answer, chosen of those that are likely after the last one.
 
-    choose gives the index and the score of the best of `likely_answers`. A line's last token is the
-    one that ends it. No line is begun after `max_tokens`.
+    choose gives the index of the best of `likely_answers` and what it makes of it. The last token
+    of a line is the one that ends it. No line is begun after `max_tokens`.
     """
-    lines, place = [], grammar.start()
-    while sum(len(ids) for ids, _ in lines) < max_tokens:
+    lines, place, num_tokens = [], grammar.start(), 0
+    while num_tokens < max_tokens:
         found = likely_answers(model, prompt, LineGrammar(grammar, place), num_beams)
-        best, score = choose(found)
+        best, line = choose(found)
         ids, _ = found[best]
-        lines.append((ids, score))
+        lines.append(line)
+        num_tokens += len(ids)
         for token in ids:
             place = grammar.advance(place, token)
         if grammar.finished(place):
@@ -190,9 +194,12 @@ def write_lines(
 
 def _grown(live: Sequence[_Beam], logits: Tensor, grammar: Grammar, num_beams: int) -> list[_Beam]:
     """The likeliest answers that are one token longer than those of the rows of logits (B, V)."""
-    forbidden = torch.full(logits.shape, -torch.inf)
+    rows_that_allow = defaultdict(list)  # most stand inside words, where the same is allowed
     for row, beam in enumerate(live):
-        forbidden[row, list(grammar.allowed(beam.place).ids)] = 0.0
+        rows_that_allow[grammar.allowed(beam.place).ids].append(row)
+    forbidden = torch.full(logits.shape, -torch.inf)
+    for ids, rows in rows_that_allow.items():
+        forbidden[torch.tensor(rows)[:, None], torch.tensor(ids)] = 0.0
     scores = F.log_softmax(logits.float() + forbidden.to(logits.device), dim=-1)
     scores += scores.new_tensor([[beam.log_probability] for beam in live])
     best = scores.flatten().topk(min(num_beams, scores.numel()))

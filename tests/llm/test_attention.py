@@ -15,6 +15,7 @@ from timevlm.llm.attention import (
     attend,
     attend_in_window,
     attend_parts,
+    attend_store,
     rank_keys,
 )
 from timevlm.llm.state import AttentionState
@@ -63,6 +64,22 @@ def test_attend_equals_plain_softmax(kv_heads, holes, causal, num_queries, num_k
         q, k, v, explicit_mask(3, num_queries, num_keys, valid, bool(causal))
     )
     found = attend(q, k, v, key_valid=valid, causal=bool(causal))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_queries", [1, 3])
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_store_that_rows_share_gives_what_one_of_their_own_gives(num_queries, holes, causal):
+    q = torch.randn(3, 4, num_queries, 6)
+    store = TokenStore().append(torch.randn(1, 9, 2, 2, 6), torch.tensor([7]) if holes else None)
+    store = store.append(torch.randn(3, 4, 2, 2, 6), None)
+    kv = torch.cat([store.parts[0].expand(3, -1, -1, -1, -1), store.parts[1]], dim=1)
+    valid = torch.ones(3, 13, dtype=torch.bool)
+    valid[:, 7:9] = not holes
+    k, v = kv.transpose(1, 3).unbind(2)
+    expected = plain_attention(q, k, v, explicit_mask(3, num_queries, 13, valid, causal))
+    found = attend_store(q, store, causal=causal)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 

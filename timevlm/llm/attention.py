@@ -70,6 +70,16 @@ def attend(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
 
+def attend_store(q: Tensor, store: TokenStore, *, causal: bool = True) -> Tensor:
+    """`attend` to all of a store of keys and values, which rows may share: (B, H, Lq, D)."""
+    if q.shape[2] == 1 and not store.is_masked:
+        return attend_parts(q, store.parts)
+    kv, valid = store.merged()
+    k, v = kv.expand(q.shape[0], *kv.shape[1:]).transpose(1, 3).unbind(2)
+    valid = None if valid is None else valid.expand(q.shape[0], -1)
+    return attend(q, k, v, key_valid=valid, causal=causal)
+
+
 def attend_parts(q: Tensor, parts: Sequence[Tensor]) -> Tensor:
     """`attend` without causality to keys and values in parts, of which none is copied.
 
@@ -258,18 +268,13 @@ class AttentionMixer(QueryKeyValue):
             window = None
         if window is not None and window.num_video is None and not store.is_masked:
             return self.output(_attend_steps(q, store, window)), AttentionState(store)
-        if window is None and x.shape[1] == 1 and not store.is_masked:
-            # A long past is not copied for each token that is written.
-            store = store.tail_consolidated()
-            return self.output(attend_parts(q, store.parts)), AttentionState(store)
-        store = store.consolidated()
+        # A long past is not copied for each token that is written.
+        store = store.tail_consolidated() if x.shape[1] == 1 else store.consolidated()
+        if window is None:
+            return self.output(attend_store(q, store)), AttentionState(store)
         kv, valid = store.merged()
         k, v = kv.transpose(1, 3).unbind(2)  # (B, KV, T, head_dim) each
-        if window is None:
-            heads = attend(q, k, v, key_valid=valid)
-        else:
-            heads = attend_in_window(q, k, v, window, valid)
-        return self.output(heads), AttentionState(store)
+        return self.output(attend_in_window(q, k, v, window, valid)), AttentionState(store)
 
 
 class TransferAttention(QueryKeyValue):
@@ -281,12 +286,7 @@ class TransferAttention(QueryKeyValue):
 
     def forward(self, text: Tensor, dropped: TokenStore) -> Tensor:
         """What `text (B, L, D)` takes from `dropped`, a store of `keys_values` results."""
-        kv, valid = dropped.merged()
-        q = self.queries(text)
-        if kv.shape[0] < text.shape[0] and valid is None:
-            return self.output(attend_parts(q, [kv]))
-        k, v = kv.expand(text.shape[0], *kv.shape[1:]).transpose(1, 3).unbind(2)
-        return self.output(attend(q, k, v, key_valid=valid, causal=False))
+        return self.output(attend_store(self.queries(text), dropped, causal=False))
 
 
 class Looks(NamedTuple):
