@@ -63,6 +63,7 @@ def main() -> int:
             frame_rates=tuple(args.frame_rates),
             first_seed=args.first_seed,
             kind_weights=None if args.focus is None else weak_kinds(args.focus),
+            length_power=args.length_power,
         )
         model, processor = build_nano(args.start_from, args.level)
         tracks = TrackHead(model.config.llm.hidden_size, batches.kinds)
@@ -213,6 +214,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--focus",
         type=Path,
         help="JSON of scripts/eval_nano.py, best on --split val: ask more of what it got wrong",
+    )
+    parser.add_argument(
+        "--length-power",
+        type=float,
+        default=0.5,
+        help="an answer of n tokens weighs n to this power in the loss; more of it for captions",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
 

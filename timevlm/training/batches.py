@@ -79,6 +79,7 @@ class BatchConfig:
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
     # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
     kind_weights: Mapping[str, float] | None = None
+    length_power: float = 0.5  # an answer of n tokens weighs n to this power
 
     def __post_init__(self) -> None:
         kinds_of(self.level)
@@ -91,6 +92,11 @@ class BatchConfig:
         for name in (*shares, "footage_share", "eventful_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} {getattr(self, name)} is no share; give 0 to 1")
+        if not 0.0 <= self.length_power <= 1.0:
+            raise InputError(
+                f"length_power {self.length_power} must lie between 0, all answers alike, and 1, "
+                "all tokens alike"
+            )
         for kind, weight in (self.kind_weights or {}).items():
             if weight <= 0:
                 raise InputError(f"weight {weight} of {kind} questions must be above 0")

@@ -305,7 +305,9 @@ def answer_phase(
     """
     model.to(training_device())
     model.vision.requires_grad_(False)
-    objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds, tracks)
+    objective = AnswerObjective(
+        model, processor.prefix_ids(), batches.kinds, tracks, batches.length_power
+    )
     align = align_objective(model, processor, batches.kinds)
     size, device = model.config.frame_size, model.device
     pieces = Pieces(

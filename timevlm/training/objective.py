@@ -65,7 +65,8 @@ class AnswerObjective(nn.Module):
     """Mean cross-entropy of the answers' tokens; the module that gradients flow through.
 
     `prefix_ids` stand before every video; `kinds` are those of the level that labels count in, and
-    `tracks`, drawn anew if None, asks for them.
+    `tracks`, drawn anew if None, asks for them. An answer of n tokens weighs n ** `length_power`: a
+    caption has fifty times the tokens of a colour, and square roots keep both heard.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class AnswerObjective(nn.Module):
         prefix_ids: Sequence[int],
         kinds: Kinds = BASIC,
         tracks: TrackHead | None = None,
+        length_power: float = 0.5,
     ) -> None:
         super().__init__()
         self.model = model
         self.prefix_ids = list(prefix_ids)
         self.kinds = kinds
         self.tracks = tracks or TrackHead(model.config.llm.hidden_size, kinds)
+        self.length_power = length_power
 
     def watch(self, batch: Batch, features: Tensor | None = None) -> HybridState:
         """Read all videos at once: a state with a row a video."""
@@ -138,9 +141,8 @@ class AnswerObjective(nn.Module):
         counted = F.pad(batch.labels[:, 1:] != IGNORE_INDEX, (0, 1))
         targets = F.pad(batch.labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         predicted = torch.full_like(batch.labels, IGNORE_INDEX)
-        # A caption has fifty times the tokens of a colour: square roots keep both heard.
         num_counted = counted.sum(dim=1, keepdim=True)
-        weight = counted / num_counted.float().sqrt()
+        weight = counted * num_counted.float() ** (self.length_power - 1)
         total = batch.pixels.new_zeros((), dtype=torch.float32)
         for rows in length_buckets(batch.text_lengths):
             width = int(batch.text_lengths[rows].max())
