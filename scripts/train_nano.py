@@ -128,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument(
+        "--length-power",
+        type=float,
+        default=0.5,
+        help="an answer of n tokens weighs n to this power in the loss; more of it for captions",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--start-from", type=Path, help="saved model whose weights to begin with")
     parser.add_argument(
@@ -214,12 +220,6 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--focus",
         type=Path,
         help="JSON of scripts/eval_nano.py, best on --split val: ask more of what it got wrong",
-    )
-    parser.add_argument(
-        "--length-power",
-        type=float,
-        default=0.5,
-        help="an answer of n tokens weighs n to this power in the loss; more of it for captions",
     )
     parser.add_argument("--first-seed", type=int, default=0, help="of the videos to train on")
 

@@ -105,6 +105,7 @@ def test_eventful_videos_have_more_colours_that_turn_and_pairs():
         {"frame_rates": ()},
         {"frame_rates": (1.0, 0.0)},
         {"kind_weights": {"scene.nth": 0.0}},
+        {"length_power": 1.5},
     ],
 )
 def test_impossible_batches_are_refused(changes):

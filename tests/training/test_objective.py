@@ -1,6 +1,5 @@
 """Losses against slow twins: row by row, patch by patch."""
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -28,15 +27,15 @@ def small_batch(seed: int = 0):
     return samples, make_batch(CONFIG, tiny_processor(), samples, size=size, seed=seed)
 
 
-def objective_of(model) -> AnswerObjective:
-    objective = AnswerObjective(model, tiny_processor().prefix_ids())
-    return objective
+def objective_of(model, length_power: float = 0.5) -> AnswerObjective:
+    return AnswerObjective(model, tiny_processor().prefix_ids(), length_power=length_power)
 
 
-def test_answer_loss_equals_monolithic_rows():
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_answer_loss_equals_monolithic_rows(power):
     samples, batch = small_batch()
     model = tiny_model()
-    loss, *lessons, predicted, counted = objective_of(model)(batch)
+    loss, *lessons, predicted, counted = objective_of(model, power)(batch)
     assert [float(lesson) for lesson in lessons] == [0.0] * 5  # no labels were given
     counts = [len(sample.seconds) for sample in samples]
     videos, times = batch.pixels.split(counts), batch.frame_seconds.split(counts)
@@ -56,13 +55,12 @@ def test_answer_loss_equals_monolithic_rows():
                 labels=full,
             )
         number = int((labels != IGNORE_INDEX).sum())
-        total += float(out.loss) * math.sqrt(number)
-        weights += math.sqrt(number)
+        total += float(out.loss) * number**power
+        weights += number**power
         answers = labels != IGNORE_INDEX
         places = answers.nonzero().flatten() - 1
         assert torch.equal(counted[row].nonzero().flatten(), places)
         assert torch.equal(predicted[row, places], out.logits[0, places].argmax(-1))
-    # An answer of n tokens weighs as much as the square root of n.
     assert float(loss.detach()) == pytest.approx(total / weights, abs=1e-4)
 
 
