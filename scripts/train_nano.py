@@ -195,7 +195,7 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--eventful-share",
         type=float,
         default=0.0,
-        help="of the other videos of level full, drawn for colours that turn and things that meet",
+        help="of the other videos of level full, drawn for colours that turn, meetings and crowds",
     )
     parser.add_argument(
         "--frame-rates",

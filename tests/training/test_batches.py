@@ -76,18 +76,23 @@ def test_videos_grow_from_single_scenes_to_long_ones():
     assert curriculum_config(short, 0.7) == short
 
 
-def test_eventful_videos_have_more_colours_that_turn_and_pairs():
-    def num_events(share: float) -> list[int]:
-        config = BatchConfig(level="full", num_videos=40, eventful_share=share)
+def test_eventful_videos_have_more_colours_that_turn_pairs_and_crowds():
+    def events(share: float) -> list[tuple[int, int, int]]:
+        config = BatchConfig(level="full", num_videos=80, eventful_share=share)
         return [
-            sum(item.changes for item in scene.objects) + (scene.pair is not None)
+            (
+                sum(item.changes for item in scene.objects),
+                scene.pair is not None,
+                len(scene.objects) > 2,
+            )
             for sample in sample_videos(config, 0)
             for scene in sample.spec.scenes
         ]
 
-    usual, eventful = num_events(0.0), num_events(1.0)
-    assert sum(eventful) / len(eventful) > 1.4 * sum(usual) / len(usual)
-    assert num_events(1.0) == eventful
+    usual, eventful = events(0.0), events(1.0)
+    for few, many in zip(zip(*usual, strict=True), zip(*eventful, strict=True), strict=True):
+        assert sum(many) / len(many) > 1.2 * sum(few) / len(few)
+    assert events(1.0) == eventful
 
 
 @pytest.mark.parametrize(

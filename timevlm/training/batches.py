@@ -75,7 +75,7 @@ class BatchConfig:
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
     footage_share: float = 0.0  # of level "full": videos that look like film, without objects
-    eventful_share: float = 0.0  # of its other videos: of three, that with most changes and pairs
+    eventful_share: float = 0.0  # of its other videos: of three, that with most `_num_events`
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
     # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
     kind_weights: Mapping[str, float] | None = None
@@ -216,9 +216,16 @@ def _sample_frames(
 
 
 def _num_events(spec: FullVideo) -> int:
-    """How many objects turn another colour, and how many pairs meet: what videos have least of."""
-    turned = sum(item.changes for scene in spec.scenes for item in scene.objects)
-    return turned + sum(scene.pair is not None for scene in spec.scenes)
+    """How many objects turn another colour, pairs meet, and objects are a scene's third or more.
+
+    Videos have least of that, and captions miss most of it.
+    """
+    return sum(
+        sum(item.changes for item in scene.objects)
+        + (scene.pair is not None)
+        + max(0, len(scene.objects) - 2)
+        for scene in spec.scenes
+    )
 
 
 def _odd_rate(config: BatchConfig, rng: random.Random) -> float | None:
