@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from timevlm.api import MAX_SPANS
 from timevlm.synth.captions import make_captions
 from timevlm.synth.full.grounding import FINDERS
 from timevlm.synth.full.wording import GROUNDING_WORDINGS
@@ -18,6 +19,7 @@ from timevlm.tasks.captioning import parse_captions
 from timevlm.tasks.grounding import NOT_IN_VIDEO, format_spans, grounding_prompt, parse_spans
 from timevlm.tasks.timestamps import TIMESTAMP_PATTERN, timestamp_text
 from timevlm.training.evaluate_captions import phrases_in_any_order
+from timevlm.training.nano import build_processor
 from timevlm.training.turns import (
     caption_turn,
     frame_span,
@@ -124,6 +126,33 @@ def test_captions_and_grounding_say_when_the_world_says():
             expected = [(s, pytest.approx(e - 0.1, abs=0.001)) for s, e in sorted(query.spans)]
             if all(a[1] < b[0] for a, b in zip(query.spans, query.spans[1:], strict=False)):
                 assert parse_spans(answer) == expected
+
+
+@pytest.mark.parametrize(("level", "most_words"), [("basic", 26), ("full", 40)])
+def test_what_is_taught_can_be_told(level, most_words):
+    """No limit of a grammar cuts an answer off, be a scene as crowded as it may."""
+    processor = build_processor(level)
+    longest = 0
+    for seed in (177, 215, 269):
+        spec = sample_video(seed, split="test", level=level)
+        frames = frame_seconds(spec, 1.0).tolist()
+        captions = caption_turn(spec, frames, 0.0).answer
+        longest = max(longest, *(len(text.split()) for _, _, text in parse_captions(captions)))
+        spans = [
+            format_spans(spans_on_frames(query.spans, frames))
+            for query in make_grounding(spec, seed, limit=8)
+        ]
+        for grammar, answers in (
+            (processor.caption_grammar(frames), [captions]),
+            (processor.span_grammar(frames, max_spans=MAX_SPANS), spans),
+        ):
+            for answer in answers:
+                state = grammar.start()
+                for token in processor.answer_ids(answer):
+                    assert token in grammar.allowed(state), answer
+                    state = grammar.advance(state, token)
+                assert grammar.finished(state)
+    assert longest >= most_words
 
 
 def test_captions_of_level_full_tell_of_the_largest_first():
