@@ -25,6 +25,7 @@ from timevlm.generation import (
     likely_answers,
     mean_probability,
     read_prompt,
+    relative_probabilities,
     score_candidates,
     set_seed,
     write_lines,
@@ -432,10 +433,9 @@ class TimeVLM:
         if self.model.config.grounds_absence and self._says_absent(prompt):
             return []
         grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
-        answers = [
-            (self._told_spans(ids, memory), math.exp(log_probability))
-            for ids, log_probability in likely_answers(self.model, prompt, grammar, num_beams)
-        ]
+        found = likely_answers(self.model, prompt, grammar, num_beams)
+        told = [self._told_spans(ids, memory) for ids, _ in found]
+        answers = list(zip(told, relative_probabilities(found), strict=True))
         trust = question_trust(len(self.unknown_words(query)))
         return [Span(start=s, end=e, score=p * trust) for s, e, p in most_agreed(answers)]
 
@@ -469,8 +469,8 @@ class TimeVLM:
         def choose(found: Sequence[tuple[list[int], float]]) -> tuple[int, tuple]:
             told = [parse_captions(self.processor.decode(ids).rstrip())[0] for ids, _ in found]
             likely = [
-                LikelyCaption(memory.told_interval(s, e), listed_items(text), math.exp(log_p))
-                for (s, e, text), (_, log_p) in zip(told, found, strict=True)
+                LikelyCaption(memory.told_interval(s, e), listed_items(text), p)
+                for (s, e, text), p in zip(told, relative_probabilities(found), strict=True)
             ]
             best, score = most_agreed_caption(likely)
             return best, (told[best], score)
