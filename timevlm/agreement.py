@@ -36,9 +36,9 @@ def most_agreed(answers: Sequence[tuple[Spans, float]]) -> list[tuple[float, flo
     """The best of (spans, probability) answers, as (start, end, score) of its spans.
 
     A span's score is the chance that it is right: the share of probability of the answers that hold
-    a span with an IoU of at least FOUND_IOU with it. The first of equals is the best.
+    a span with an IoU of at least FOUND_IOU with it. The first of equals is the best. Probabilities
+    sum to one.
     """
-    total = sum(probability for _, probability in answers)
 
     def gain(spans: Spans) -> float:
         return sum(probability * _gain(spans, other) for other, probability in answers)
@@ -49,7 +49,7 @@ def most_agreed(answers: Sequence[tuple[Spans, float]]) -> list[tuple[float, flo
             for spans, probability in answers
             if any(interval_iou([span], [other]) >= FOUND_IOU for other in spans)
         ]
-        return min(1.0, sum(holding) / total)
+        return min(1.0, sum(holding))
 
     best = max((spans for spans, _ in answers), key=gain)
     return [(start, end, score((start, end))) for start, end in best]
@@ -67,9 +67,8 @@ def most_agreed_caption(captions: Sequence[LikelyCaption]) -> tuple[int, float]:
     """Index of the best of captions, and its score.
 
     The score is the F1 that its items are expected to have, nothing where less than FOUND_IOU of
-    the span is right. The first of equals is the best.
+    the span is right. The first of equals is the best. Probabilities sum to one.
     """
-    total = sum(caption.probability for caption in captions)
 
     def gain(caption: LikelyCaption) -> float:
         return sum(
@@ -85,7 +84,7 @@ def most_agreed_caption(captions: Sequence[LikelyCaption]) -> tuple[int, float]:
         for other in captions
         if interval_iou([best.span], [other.span]) >= FOUND_IOU
     ]
-    return captions.index(best), min(1.0, sum(right) / total)
+    return captions.index(best), min(1.0, sum(right))
 
 
 def _gain(first: Spans, second: Spans) -> float:

@@ -25,7 +25,6 @@ from timevlm.generation import (
     likely_answers,
     mean_probability,
     read_prompt,
-    relative_probabilities,
     score_candidates,
     set_seed,
     write_lines,
@@ -43,6 +42,7 @@ from timevlm.tasks.qa import (
     candidate_texts,
     check_choices,
     check_question,
+    choice_confidences,
     question_prompt,
     scored_text,
 )
@@ -435,9 +435,9 @@ class TimeVLM:
         grammar = self.processor.span_grammar(frames, max_spans=MAX_SPANS)
         found = likely_answers(self.model, prompt, grammar, num_beams)
         told = [self._told_spans(ids, memory) for ids, _ in found]
-        answers = list(zip(told, relative_probabilities(found), strict=True))
+        answers = zip(told, choice_confidences([value for _, value in found]), strict=True)
         trust = question_trust(len(self.unknown_words(query)))
-        return [Span(start=s, end=e, score=p * trust) for s, e, p in most_agreed(answers)]
+        return [Span(start=s, end=e, score=p * trust) for s, e, p in most_agreed(list(answers))]
 
     def _told_spans(self, ids: Sequence[int], memory: VideoMemory) -> list[tuple[float, float]]:
         """The seconds that an answer tells, spans that touch made one."""
@@ -468,9 +468,10 @@ class TimeVLM:
 
         def choose(found: Sequence[tuple[list[int], float]]) -> tuple[int, tuple]:
             told = [parse_captions(self.processor.decode(ids).rstrip())[0] for ids, _ in found]
+            shares = choice_confidences([value for _, value in found])
             likely = [
-                LikelyCaption(memory.told_interval(s, e), listed_items(text), p)
-                for (s, e, text), p in zip(told, relative_probabilities(found), strict=True)
+                LikelyCaption(memory.told_interval(s, e), listed_items(text), share)
+                for (s, e, text), share in zip(told, shares, strict=True)
             ]
             best, score = most_agreed_caption(likely)
             return best, (told[best], score)

@@ -163,14 +163,6 @@ def likely_answers(
         state, logits = out.state, out.logits[:, -1]
 
 
-def relative_probabilities(answers: Sequence[tuple[list[int], float]]) -> list[float]:
-    """Of `likely_answers`, as shares of the best one's: a long answer's own may be below a float's.
-
-    The best is one, none is less than LEAST_SHARE.
-    """
-    return [math.exp(log_probability - answers[0][1]) for _, log_probability in answers]
-
-
 def write_lines(
     model: TimeVLMForConditionalGeneration,
     prompt: TimeVLMOutput,

@@ -75,7 +75,7 @@ class BatchConfig:
     max_scenes: int | None = None  # cut videos down to a run of at most this many scenes
     single_scene_share: float = 0.0  # videos cut down to one: without a cut to ask for
     footage_share: float = 0.0  # of level "full": videos that look like film, without objects
-    eventful_share: float = 0.0  # of its other videos: of three, that with most `_num_events`
+    eventful_share: float = 0.0  # of its other videos: of three, the most eventful (`_num_events`)
     first_seed: int = 0  # of the videos: another one trains on videos that were not seen yet
     # How often kinds of questions are asked, 1 for those that are not here; None: all alike.
     kind_weights: Mapping[str, float] | None = None
