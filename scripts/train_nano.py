@@ -34,6 +34,7 @@ from timevlm.training.loop import (
     PhaseConfig,
     align_phase,
     answer_phase,
+    track_phase,
     training_device,
     vision_phase,
 )
@@ -81,6 +82,8 @@ def main() -> int:
     vision_phase(model, vision, args.folder, kinds, args.keep_features)
     align = _phase(args, "align", args.align_minutes, 3e-3)
     align_phase(model, processor, align, args.folder, kinds, args.keep_features)
+    reading = _phase(args, "tracks", args.track_minutes, 1e-2)
+    track_phase(model, processor, reading, args.folder, batches, tracks)
     answers = _phase(args, "answers", args.minutes, args.rate)
     curriculum = CURRICULUM if args.curriculum else ()
     answer_phase(model, processor, answers, args.folder, batches, curriculum, tracks)
@@ -126,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
         "written: for a tower and projector that an LLM was trained with",
     )
     parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
+    parser.add_argument(
+        "--track-minutes",
+        type=float,
+        default=0.0,
+        help="before the third phase, of a new head of tracks alone: for a saved model without the "
+        "run that made it",
+    )
     parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument(

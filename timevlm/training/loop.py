@@ -1,8 +1,9 @@
-"""The training loop: three phases, a budget in minutes each, resumable at any moment.
+"""The training loop: phases, a budget in minutes each, resumable at any moment.
 
 Phase "vision" teaches the vision tower patch labels, "align" the projector the LLM's words, and
-"answers" the whole model to answer. The learning rate follows the share of the phase's time that is
-spent, so that a budget in minutes gives a finished schedule on any machine.
+"answers" the whole model to answer; before it "tracks" can teach a new head of tracks to read a
+trained model. The learning rate follows the share of the phase's time that is spent, so that a
+budget in minutes gives a finished schedule on any machine.
 """
 
 import json
@@ -283,6 +284,44 @@ def align_objective(
     return AlignObjective(model, (shapes, colours, patterns), texts, keep_features)
 
 
+def track_phase(
+    model: TimeVLMForConditionalGeneration,
+    processor: TimeVLMProcessor,
+    config: PhaseConfig,
+    folder: Path,
+    batches: BatchConfig,
+    tracks: TrackHead,
+) -> None:
+    """Teach the head of tracks what the tokens of a trained model say; nothing else moves.
+
+    For a saved model whose run is not at hand: a head drawn anew would pull at its tokens until it
+    had learnt to read them.
+    """
+    model.to(training_device())
+    objective = AnswerObjective(model, processor.prefix_ids(), batches.kinds, tracks)
+    size, device = model.config.frame_size, model.device
+    pieces = _pieces(model, processor, config.num_workers)
+
+    def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
+        piece = pieces.take(step, batches)
+        batch = piece.batch.with_frames(piece.samples, size, device)
+        with torch.no_grad():
+            tracked = objective.watch_tracking(batch, piece.labels.to(device))
+        return tracks(tracked.tokens, tracked.targets), {}
+
+    with pieces:
+        run_phase(tracks, step_fn, config, folder)
+
+
+def _pieces(
+    model: TimeVLMForConditionalGeneration, processor: TimeVLMProcessor, num_workers: int
+) -> Pieces:
+    """The data that this process is to train on."""
+    processes = Accelerator(cpu=model.device.type == "cpu").num_processes
+    grid = model.config.patch_grid[0]
+    return Pieces(processor, grid, num_workers=num_workers, stride=processes)
+
+
 def answer_phase(
     model: TimeVLMForConditionalGeneration,
     processor: TimeVLMProcessor,
@@ -310,12 +349,7 @@ def answer_phase(
     )
     align = align_objective(model, processor, batches.kinds)
     size, device = model.config.frame_size, model.device
-    pieces = Pieces(
-        processor,
-        model.config.patch_grid[0],
-        num_workers=config.num_workers,
-        stride=Accelerator(cpu=device.type == "cpu").num_processes,
-    )
+    pieces = _pieces(model, processor, config.num_workers)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
         started = time.monotonic()
