@@ -117,33 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="log, checkpoints")
     parser.add_argument("--level", default="basic", choices=list(LEVELS), help="of the world")
-    parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
-    parser.add_argument(
-        "--vision-rate", type=float, default=3e-3, help="peak learning rate of the first phase"
-    )
-    parser.add_argument(
-        "--keep-features",
-        type=float,
-        default=0.0,
-        help="weight in the first two phases of features staying as they are, where nothing is "
-        "written: for a tower and projector that an LLM was trained with",
-    )
-    parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
-    parser.add_argument(
-        "--track-minutes",
-        type=float,
-        default=0.0,
-        help="before the third phase, of a new head of tracks alone: for a saved model without the "
-        "run that made it",
-    )
-    parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument(
-        "--length-power",
-        type=float,
-        default=0.5,
-        help="an answer of n tokens weighs n to this power in the loss; more of it for captions",
-    )
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--start-from", type=Path, help="saved model whose weights to begin with")
     parser.add_argument(
@@ -173,8 +146,39 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-seconds", type=float, default=120.0, help="between checkpoints"
     )
     parser.add_argument("--out", type=Path, help="result; default: export in the folder")
+    _add_phase_arguments(parser)
     _add_data_arguments(parser)
     return parser
+
+
+def _add_phase_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vision-minutes", type=float, default=8.0, help="first phase")
+    parser.add_argument(
+        "--vision-rate", type=float, default=3e-3, help="peak learning rate of the first phase"
+    )
+    parser.add_argument(
+        "--keep-features",
+        type=float,
+        default=0.0,
+        help="weight in the first two phases of features staying as they are, where nothing is "
+        "written: for a tower and projector that an LLM was trained with",
+    )
+    parser.add_argument("--align-minutes", type=float, default=2.0, help="second phase")
+    parser.add_argument(
+        "--track-minutes",
+        type=float,
+        default=0.0,
+        help="before the third phase, of a new head of tracks alone: for a saved model without the "
+        "run that made it",
+    )
+    parser.add_argument("--minutes", type=float, default=75.0, help="third phase")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument(
+        "--length-power",
+        type=float,
+        default=0.5,
+        help="an answer of n tokens weighs n to this power in the loss; more of it for captions",
+    )
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:

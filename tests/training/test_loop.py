@@ -23,6 +23,7 @@ from timevlm.training.loop import (
     learning_rate,
     make_optimizer,
     read_log,
+    track_phase,
     vision_phase,
 )
 from timevlm.training.nano import build_nano
@@ -253,6 +254,27 @@ def test_answer_phase_trains_all_but_the_vision_tower(tmp_path):
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert len(lines) > 1
     assert all(0.0 <= line["token_accuracy"] <= 1.0 for line in lines)
+
+
+def test_a_head_of_tracks_learns_alone_what_tokens_say(tmp_path):
+    torch.manual_seed(2)
+    model, processor = tiny_model(), tiny_processor()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    batches = BatchConfig(num_videos=1, turns_per_video=3, max_frames=3, max_scenes=1)
+    head = TrackHead(model.config.llm.hidden_size)
+    config = phase(200, name="tracks", log_every=1, peak_rate=1e-2)
+    track_phase(model, processor, config, tmp_path, batches, head)
+    losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl")]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert parameter.grad is None
+        assert parameter.requires_grad
+
+    again = TrackHead(model.config.llm.hidden_size)  # a new process knows only the checkpoint
+    track_phase(model, processor, config, tmp_path, batches, again)
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -303,11 +303,13 @@ def track_phase(
     pieces = _pieces(model, processor, config.num_workers)
 
     def step_fn(step: int, share: float) -> tuple[Tensor, dict[str, float]]:
+        started = time.monotonic()
         piece = pieces.take(step, batches)
         batch = piece.batch.with_frames(piece.samples, size, device)
+        rendered = _seconds_since(started, device)
         with torch.no_grad():
             tracked = objective.watch_tracking(batch, piece.labels.to(device))
-        return tracks(tracked.tokens, tracked.targets), {}
+        return tracks(tracked.tokens, tracked.targets), {"render_seconds": rendered}
 
     with pieces:
         run_phase(tracks, step_fn, config, folder)
