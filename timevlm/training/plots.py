@@ -90,13 +90,15 @@ def plot_log(lines: Iterable[Line], path: Path, *, title: str = "") -> None:
         axes.grid(alpha=0.3)
         if ending == "accuracy":
             axes.set_ylim(0, 1)
-        for (stage, phase), start in starts.items():
+        for start in starts.values():
             axes.axvline(start, color="black", linewidth=0.6, linestyle=":")
-            if axes is panels[0]:
-                place, name = (start, 1.01), stage or phase
-                axes.annotate(name, place, xycoords=("data", "axes fraction"), fontsize=8)
         if len(names) > 1:
             axes.legend(fontsize=8)
+    named: dict[str, float] = {}  # a stage of several phases has its name once
+    for (stage, phase), start in starts.items():
+        named.setdefault(stage or phase, start)
+    for name, start in named.items():
+        panels[0].annotate(name, (start, 1.01), xycoords=("data", "axes fraction"), fontsize=8)
     panels[-1].set_xlabel("minutes trained")
     figure.suptitle(title)
     partial = path.with_name(f".{path.name}.partial")
