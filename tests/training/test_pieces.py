@@ -1,5 +1,7 @@
 """Data prepared ahead by other processes is the data of the step, whoever prepares it."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -62,6 +64,16 @@ def test_workers_prepare_the_same_pieces():
             assert_equal(pieces.take(step, CONFIG), expected[step])
     with Pieces(tiny_processor(), GRID) as pieces:
         assert_equal(pieces.take(7, CONFIG), expected[7])
+
+
+@pytest.mark.slow
+def test_workers_start_with_the_first_piece():
+    running = len(multiprocessing.active_children())
+    with Pieces(tiny_processor(), GRID, num_workers=1) as pieces:
+        assert len(multiprocessing.active_children()) == running
+        pieces.take(0, CONFIG)
+        assert len(multiprocessing.active_children()) == running + 1
+    assert len(multiprocessing.active_children()) == running
 
 
 def test_a_number_of_workers_is_not_negative():

@@ -94,8 +94,9 @@ def shows_text(spec: VideoSpec, seconds: float) -> bool:
 class Pieces:
     """Gives piece after piece; a context, since workers have to be ended.
 
-    `stride` is the distance between the steps that are asked for. Raises InputError for a negative
-    number of workers.
+    `stride` is the distance between the steps that are asked for. Workers start with the first
+    piece: a phase that is finished, or that no budget has, wants none. Raises InputError for a
+    negative number of workers.
     """
 
     def __init__(
@@ -106,7 +107,8 @@ class Pieces:
         self.processor = processor
         self.grid = grid
         self.stride = stride
-        self._workers = [_Worker(processor, grid) for _ in range(num_workers)]
+        self.num_workers = num_workers
+        self._workers: list[_Worker] = []
         self._next = 0  # who is given the next order
         # (step, who makes it), in the order in which they were ordered
         self._ordered: deque[tuple[int, _Worker]] = deque()
@@ -117,14 +119,16 @@ class Pieces:
         With workers, pieces of the steps after it are ordered with the same `config`; one that was
         ordered earlier is as its order said.
         """
-        if not self._workers:
+        if not self.num_workers:
             return prepare_piece(config, self.processor, self.grid, step)
+        if not self._workers:
+            self._workers = [_Worker(self.processor, self.grid) for _ in range(self.num_workers)]
         while self._ordered and self._ordered[0][0] != step:
             self._ordered.popleft()[1].receive()  # nobody wants it any more
         following = self._ordered[-1][0] + self.stride if self._ordered else step
-        while len(self._ordered) < _PIECES_PER_WORKER * len(self._workers):
+        while len(self._ordered) < _PIECES_PER_WORKER * self.num_workers:
             worker = self._workers[self._next]
-            self._next = (self._next + 1) % len(self._workers)
+            self._next = (self._next + 1) % self.num_workers
             worker.order((config, following))
             self._ordered.append((following, worker))
             following += self.stride
